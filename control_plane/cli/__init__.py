@@ -1,1 +1,1 @@
-"""The command line: one small module for each noun, with the habits of ``cf``."""
+"""The command line: one small module for each noun, with the conventions of ``cf``."""

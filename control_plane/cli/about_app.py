@@ -1,7 +1,7 @@
-"""Commands that are about all apps, or about one: ``c2c status web``, or ``--app web``.
+"""Commands about all apps, or about one app: ``c2c status web``, or ``--app web``.
 
-The rule of this module: all of them take the app in the same two ways, and an app is of one space,
-so that none takes it together with ``--all``.
+The rule of this module: all of these commands accept the app in the same two ways. An app is in one
+space, so none of them accepts an app together with ``--all``.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ Found = TypeVar("Found", bound=InSpace)
 def about_app(
     metavar: str = "APP", flag: str = "--app"
 ) -> Callable[[Callable[..., object]], Callable[..., object]]:
-    """Return what gives a command the argument ``app_name``: the app that it is about, or None.
+    """Return a decorator that gives a command the argument ``app_name``: its app, or None.
 
     Args:
-        metavar: what the argument is called in the usage.
-        flag: what it is called as a flag.
+        metavar: the name of the argument in the usage.
+        flag: the name of the flag.
     """
 
     def give(function: Callable[..., object]) -> Callable[..., object]:
@@ -59,19 +59,19 @@ def about_app(
 
 
 def asked_for(found: Iterable[Found], app_name: str | None) -> list[Found]:
-    """Return what is of the target space, or all that is of an app that was named.
+    """Return what belongs to the target space, or everything that belongs to a named app.
 
-    An older server answers for every space; an app that is named by its GUID may be anywhere.
+    An older server answers for every space; an app that is named by its GUID may be in any space.
     """
     where = target()
     return [each for each in found if app_name or where.has(each.org, each.space)]
 
 
 def refuse_all(metavar: str) -> None:
-    """Refuse ``--all``, of a command that is about one app.
+    """Refuse ``--all``, for a command about one app.
 
     Raises:
-        click.UsageError: it was given.
+        click.UsageError: ``--all`` was given.
     """
     if target().is_all:
         raise click.UsageError(

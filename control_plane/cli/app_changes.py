@@ -203,13 +203,13 @@ def delete_app(app_name: str, *, force: bool) -> None:
 
 
 def _confirm(app_name: str) -> None:
-    """Ask a person; a pipe that happens to be empty is no yes.
+    """Ask the user to confirm; an empty pipe does not count as a yes.
 
     Raises:
-        Failed: nobody is there to be asked.
+        Failed: there is no terminal to ask on.
         Abort: the answer is no.
     """
-    # Where a shell closed it (<&-), Python has no standard input at all.
+    # If the shell closed standard input (<&-), Python has none at all.
     if sys.stdin is None or not sys.stdin.isatty():
         raise Failed(f"nobody can be asked whether to delete app {shown(app_name)} here: say -f")
     if not click.confirm(f"Really delete the app {named(app_name)}?", err=wants_json()):
@@ -222,10 +222,10 @@ def _flat(ports: tuple[tuple[int, ...], ...]) -> list[int]:
 
 
 def _check_known(health_check_type: str | None, app: app_pb2.App) -> None:
-    """Return unless the server passed over the type, as one does that knows of none.
+    """Fail if the server ignored the type, as a server does that does not know health check types.
 
     Raises:
-        Failed: it did; all else is as it was asked for.
+        Failed: it did; everything else was done as requested.
     """
     if health_check_type and not app.health_check_type:
         raise Failed(

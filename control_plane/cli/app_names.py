@@ -1,6 +1,6 @@
-"""What a shell completes the name of an app to.
+"""The apps to which a shell completes a name.
 
-The rule of this module: a person types while it looks, so it takes a moment at the most, and says
+The rule of this module: the user is typing meanwhile, so this takes a moment at most, and prints
 nothing, whatever is wrong.
 """
 
@@ -24,7 +24,7 @@ PATIENCE_SECONDS = 1.0
 def complete_app(
     ctx: click.Context, _parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Return the apps of the target space whose names begin so."""
+    """Return the apps of the target space whose names begin like this."""
     try:
         with ctx.scope(cleanup=False), connect() as client:
             where = target()

@@ -1,4 +1,4 @@
-"""``apps`` and ``app``: what there is."""
+"""``apps`` and ``app``: which apps there are."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def apps() -> None:
         "protocol": [app.protocol for app in found],
         "ports": [list(app.ports) for app in found],
         **(spaces_of(found) if where.is_all else {}),
-        # Last, so that an app with hundreds of them makes no other row long.
+        # Last, so that an app with hundreds of them does not lengthen the rows of others.
         "routes": [list(app.routes) for app in found],
     }
     print_table(columns, empty="No apps found", cut=["routes"])
@@ -70,7 +70,7 @@ def app(app_name: str) -> None:
             instance_pb2.ListInstancesRequest(app=found.guid),
         ).instances
     if wants_json():
-        # Its field `instances` is the number of those that are not gone, here as in `c2c apps`.
+        # Its field `instances` counts the instances that are not gone, as in `c2c apps`.
         print_records([{**record(found), "instance_list": [record(each) for each in instances]}])
         return
     print_fields(

@@ -1,8 +1,8 @@
-"""``ca list``, ``ca prepare``, ``ca activate`` and ``ca retire``: one CA takes another's place.
+"""``ca list``, ``ca prepare``, ``ca activate`` and ``ca retire``: one CA replaces another.
 
-The rule of this module: the server refuses a step as long as somebody is not ready for it, and
-names who. ``--wait`` waits until everybody is, and shows a person at a terminal for whom;
-``--undo`` takes a step back.
+The rule of this module: the server refuses a step as long as an instance is not ready for it, and
+names that instance. ``--wait`` waits until all instances are ready, and shows on a terminal which
+ones are not; ``--undo`` takes a step back.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def ca_list() -> None:
 
 
 def _wait_options(what: str) -> Callable[[_Function], _Function]:
-    """Return what gives a command ``--wait`` and ``--timeout``.
+    """Return a decorator that gives a command ``--wait`` and ``--timeout``.
 
     Args:
         what: what ``--wait`` does, for the help.
@@ -239,7 +239,7 @@ def _shown_by() -> str:
 
 
 def _on_the_server(path: str | None) -> str:
-    """Return a path as the server can use it: its machine is ours where we use its socket."""
+    """Return a path as the server can use it: with its socket, the server is on this machine."""
     if path is None or connection().server is not None:
         return path or ""
     return str(read_path(path))

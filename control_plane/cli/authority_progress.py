@@ -1,7 +1,7 @@
 """How far a CA rotation is: shown, and waited for.
 
-The rule of this module: it looks at what ``ca list`` shows. Whoever is waited for is named, with
-the reason, also when the time is up.
+The rule of this module: it looks at what ``ca list`` shows. The instances that hold up the rotation
+are named, with the reason, even when the time is up.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ _UNCROSSED_BACK = "Programs that trust the new CA only fail once its activation 
 
 
 def stub(client: Client) -> certificate_authority_pb2_grpc.CertificateAuthorityServiceStub:
-    """Return what calls the service."""
+    """Return the stub of the service."""
     return certificate_authority_pb2_grpc.CertificateAuthorityServiceStub(client.channel)
 
 
 def listed(client: Client) -> Authorities:
-    """Return the CAs as they are now."""
+    """Return the present CAs."""
     request = messages.ListCertificateAuthoritiesRequest()
     return client.call(stub(client).ListCertificateAuthorities, request).authorities
 
 
 def finish(found: Authorities, advice: str) -> None:
-    """Show the state after a step, and what comes next."""
+    """Show the state after a step, and the next step."""
     if not wants_json():
         ok()
     show_authorities(found)
@@ -91,10 +91,11 @@ def show_authorities(found: Authorities) -> None:
 def until_ready(
     client: Client, timeout: timedelta, done: str = "", *, force: bool = False
 ) -> Authorities:
-    """Return once nobody is waited for, or with ``force`` when the time is up.
+    """Return once every instance is ready, or with ``force`` when the time is up.
 
     Raises:
-        Failed: the time is up; it says for whom it was waited, after what is ``done`` already.
+        Failed: the time is up; the sentence names what is ``done`` already, then the instances that
+            are not ready.
     """
     found = _until(client, timeout, lambda found: not _late(found), done)
     late = _late(found)
@@ -119,10 +120,11 @@ def until_unused(client: Client, timeout: timedelta) -> None:
 def _until(
     client: Client, timeout: timedelta, is_enough: Callable[[Authorities], bool], done: str = ""
 ) -> Authorities:
-    """Return what is found when it is enough, or when the time is up.
+    """Return the CAs once they satisfy the condition, or when the time is up.
 
     Raises:
-        Failed: the server did not answer then, after what is ``done`` already.
+        Failed: the server did not answer by then; the sentence begins with what is ``done``
+            already.
     """
     until = time.monotonic() + timeout.total_seconds()
     client = client.waiting(timeout)
@@ -140,7 +142,7 @@ def _until(
 
 
 def _awaited(found: Authorities | None) -> str:
-    """Return how it is said what is waited for."""
+    """Return the sentence that says what the command waits for."""
     if found is None:
         return "until the server answers"
     late = _late(found)
@@ -152,8 +154,8 @@ def _late(found: Authorities) -> messages.CertificateAuthority | None:
 
 
 def _named(late: messages.WaitingInstance) -> str:
-    """Return how an instance is named among those of every space, as the server does."""
-    is_plain = (late.org, late.space) in (DEFAULTS, ("", ""))  # an older server does not say it
+    """Return the name of an instance among those of every space, as the server writes it."""
+    is_plain = (late.org, late.space) in (DEFAULTS, ("", ""))  # an older server leaves both empty
     return f"{late.app}/{late.index}{'' if is_plain else ' ' + place_of(late)}"
 
 

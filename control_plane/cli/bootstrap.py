@@ -1,7 +1,7 @@
-"""``bootstrap``: what an instance's Envoy starts with.
+"""``bootstrap``: the file that an instance's Envoy starts with.
 
-The rule of this module: what is printed is what the server says of itself, unless the person says
-otherwise; what it needs besides is told, and not made up.
+The rule of this module: what is printed is what the server says of itself, unless the user says
+otherwise. What is needed besides has to be given, and is not guessed.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def bootstrap(instance: str, *, xds_server: SocketAddress | None, directory: Pat
 
 
 def _server_named(text: str) -> SocketAddress:
-    """Return where the server says that Envoys find it."""
+    """Return the address at which Envoys find the server, as it says itself."""
     say = "say with --xds-server where it finds the control plane"
     if not text:
         raise Failed(f"the server does not tell its xDS port, it may be older: {say}")
@@ -103,5 +103,5 @@ def _server_named(text: str) -> SocketAddress:
 def _lacks(path: Path) -> bool:
     try:
         return not path.exists()
-    except OSError:  # nobody may look, so nobody knows
+    except OSError:  # no permission to look, so it may exist
         return False

@@ -1,6 +1,6 @@
-"""Every command by name: in which group, with which summary, and which module has it.
+"""Every command by name, with its group, its summary and its module.
 
-The rule of this module: it knows the commands without importing one of them. So ``c2c`` without
+The rule of this module: it knows the commands without importing any of them. So ``c2c`` without
 arguments, its help and its completion are there at once, and a command imports only what it needs.
 """
 
@@ -13,7 +13,7 @@ class Entry(NamedTuple):
     """One command.
 
     Attributes:
-        name: what people type, one word or two; the function in the module has it with
+        name: what users type, one word or two; the function in the module has this name with
             underscores.
         summary: one line for the overview.
         module: the module of this package that defines it.
@@ -124,5 +124,5 @@ def family(word: str) -> tuple[Entry, ...]:
 
 
 def find(name: str) -> Entry | None:
-    """Return the command of this name."""
+    """Return the command with this name."""
     return next((entry for group in GROUPS for entry in group.entries if entry.name == name), None)

@@ -1,9 +1,9 @@
 """The connection to a running server, and what it means when a call does not succeed.
 
-The rule of this module: what the server refuses it says itself, and that sentence is passed on.
-For everything else the sentence says what the person can do; whether the server is still there is
-found out by looking, since gRPC does not tell. Of a change that may have been made it says so, and
-which command shows it.
+The rule of this module: if the server refuses a call, its own sentence is passed on. For every
+other failure, the sentence says what the user can do. Whether the server is still there is found
+out by connecting, because gRPC does not say. If a change may have been made, the sentence says so,
+and which command shows it.
 """
 
 from __future__ import annotations
@@ -33,32 +33,32 @@ from control_plane.settings import admin_socket, find_data_dir, socket_target
 from control_plane.settings.values import read_server_address
 
 CALL_SECONDS = 30.0
-"""How long a call may take that waits for nothing but the disk of the server."""
+"""How long a call may take that waits only for the disk of the server."""
 
 _GRACE_SECONDS, _GRACE = 5.0, 0.01
-"""How much longer than people said to wait an answer may take: for the disk and the way back, and
-a part of the time, since the server takes into account that gRPC may have rounded it up."""
+"""How much longer than the given timeout an answer may take: a fixed time for the disk and the way
+back, and a fraction of the timeout, because the server allows for rounding up by gRPC."""
 
 _COMMAND = re.compile(r"'(c2c [^']+)'")
-"""How the server names a command; it does not know which of its ports the person typed."""
+"""How the server names a command; the server does not know by which options the user reaches it."""
 
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
 
 
 class _CannotNow(Away):
-    """A server answers there, and did not do what it was asked."""
+    """A server answers there, but did not do what it was asked to."""
 
 
 class Client(NamedTuple):
     """An open connection.
 
     Attributes:
-        channel: what the stubs of the API take.
+        channel: the channel for the stubs of the API.
         where: the socket or address, for sentences.
-        look: connects and hangs up; raises Failed if nobody answers, or something else is wrong.
-        doubt: why a command may be unknown there.
-        until: the moment at which every call is over that only looks.
+        look: connects and hangs up; raises Failed if no server answers, or something else is wrong.
+        doubt: why the server may not know a command.
+        until: the time by which every call that only reads must be over.
     """
 
     channel: grpc.Channel
@@ -68,7 +68,7 @@ class Client(NamedTuple):
     until: float = math.inf
 
     def waiting(self, timeout: timedelta) -> Client:
-        """Return the same connection for who waits so long: a server that hangs ends no wait."""
+        """Return the same connection with a limit on all its reads, against a server that hangs."""
         return self._replace(until=time.monotonic() + seconds_of(timeout))
 
     def call(
@@ -78,13 +78,14 @@ class Client(NamedTuple):
 
         Raises:
             Away: the server is not there now.
-            Failed: it refused, could not, or did not answer in time.
+            Failed: it refused, could not do it, or did not answer in time.
         """
         seconds = max(0.0, min(CALL_SECONDS, self.until - time.monotonic()))
         try:
             return method(request, timeout=seconds)
         except grpc.RpcError as error:
-            # What a blocking call raises is both, which the stubs of grpc do not say.
+            # What a blocking call raises is both an error and a call, which the stubs of grpc do
+            # not say.
             raise self._failure(cast("grpc.Call", error), seconds) from error
 
     def change(
@@ -100,13 +101,14 @@ class Client(NamedTuple):
             method: the one to call.
             request: what it is asked.
             shown_by: the command that shows whether the change was made; None if what is made is
-                of no use without the answer, and so can be made again.
+                useless without the answer, and so can be made again.
             seconds: how long it may take.
 
         Raises:
             Away: the server is not there now, and nothing was sent.
-            Failed: it refused, could not, or it is not known whether the change was made.
-            KeyboardInterrupt: whoever waits does not want to any more; that was said, too.
+            Failed: it refused, could not do it, or it is unknown whether the change was made.
+            KeyboardInterrupt: the user interrupted the wait; a warning about the change was
+                printed.
         """
         try:
             return method(request, timeout=seconds)
@@ -126,15 +128,15 @@ class Client(NamedTuple):
         request: _Request,
         opened: Callable[[], None],
     ) -> Iterator[_Response]:
-        """Yield what a method of the API tells, until it ends or nobody wants more.
+        """Yield the messages of a streaming method, until it ends or the caller wants no more.
 
         Args:
-            method: one that says that it listens, by its initial metadata.
+            method: a method that says by its initial metadata that it listens.
             request: what it is asked.
             opened: called once it listens, so that nothing is missed from then on.
 
         Raises:
-            Away: the server is not there, or not any more.
+            Away: the server is not there, or no longer.
             Failed: it refused, or broke off.
         """
         call = method(request)
@@ -158,7 +160,7 @@ class Client(NamedTuple):
                 return Failed(self._sentence(call))
 
     def _doubtful(self, call: grpc.Call, failure: Failed, shown_by: str | None) -> str:
-        """Return what happened, and how it is found out whether the change was made."""
+        """Return what happened, and how to find out whether the change was made."""
         happened, now = str(failure), ""
         if call.code() is grpc.StatusCode.UNAVAILABLE:
             happened = f"the connection to {self.where} broke before the answer"
@@ -192,7 +194,7 @@ class Client(NamedTuple):
 
 
 def seconds_of(timeout: timedelta) -> float:
-    """Return how long a call may take that waits for so long."""
+    """Return how long a call may take that waits for this long."""
     return timeout.total_seconds() * (1 + _GRACE) + _GRACE_SECONDS
 
 
@@ -207,8 +209,8 @@ def connect() -> Iterator[Client]:
     """Connect to the server that the options of the running command name.
 
     Raises:
-        Failed: nobody answers there, or it is not the right one.
-        ConfigurationError: the data directory cannot be told.
+        Failed: no server answers there, or it is not the right one.
+        ConfigurationError: the data directory cannot be determined.
         click.UsageError: options for one way to connect are missing or belong to another.
     """
     said = connection()

@@ -1,7 +1,7 @@
-"""What a command is: a function, and the help that teaches it, laid out as ``cf`` lays it out.
+"""What a command is: a function, and a help text that teaches it, in the layout of ``cf``.
 
-The rule of this module: each command says how it is used, shows examples that work when they are
-pasted, and names the commands that people want next.
+The rule of this module: each command shows its usage, gives examples that work when they are
+pasted, and names the commands that users need next.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from control_plane.cli import catalog
 from control_plane.cli.output import terminal_width
 
 _WIDEST, _NARROWEST = 110, 40
-"""Columns of a text that can still be read."""
+"""Columns between which a text can be read well."""
 
 _VALUE = re.compile(r"(?<=[\w-]) (?=[A-Z(])")
 _OPTIONAL = re.compile(r"\[[^\[\]]*\]|\([^()]*\)")
@@ -26,16 +26,16 @@ _FIXED_SPACE = "\xa0"
 
 
 class HelpFormatter(click.HelpFormatter):
-    """Sections in capitals with three spaces before each line, as ``cf`` has them."""
+    """Sections with titles in capitals and three spaces before each line, as in ``cf``."""
 
     def __init__(self, **_arguments: object) -> None:
-        """Take as much room as there is; what is meant to be pasted is never broken."""
+        """Take as much room as there is; text that is meant to be pasted is never broken."""
         room = min(_WIDEST, terminal_width() or _WIDEST)
-        # Lists of click are wider than it is told, by one column.
+        # click makes lists one column wider than it is told to.
         super().__init__(indent_increment=3, width=max(_NARROWEST, room - 1))
 
     def text(self, title: str, lines: Sequence[str]) -> None:
-        """Write a section of one paragraph, if there is any, broken where there is room."""
+        """Write a section of one paragraph, wrapped, if there is any text."""
         if lines:
             with self.section(title):
                 self.write_text(" ".join(lines))
@@ -53,7 +53,7 @@ class HelpFormatter(click.HelpFormatter):
         return broken.replace(_FIXED_SPACE, " ") + "\n"
 
     def lines(self, title: str, lines: Sequence[str]) -> None:
-        """Write a section of lines as they are, if there are any."""
+        """Write a section of lines, unwrapped, if there are any."""
         if not lines:
             return
         with self.section(title):
@@ -68,7 +68,7 @@ class HelpFormatter(click.HelpFormatter):
 
 
 class Context(click.Context):
-    """A context whose help has the form of ``cf``."""
+    """A context whose help has the layout of ``cf``."""
 
     formatter_class = HelpFormatter
 
@@ -88,7 +88,7 @@ class Command(click.Command):
         see_also: Sequence[str] = (),
         **attributes: Any,  # noqa: ANN401 - what click.Command takes
     ) -> None:
-        """Keep what the help says beside the options."""
+        """Keep the parts of the help besides the options."""
         super().__init__(name, **attributes)
         self.usage = usage
         self.examples = examples
@@ -96,7 +96,7 @@ class Command(click.Command):
         self.see_also = see_also
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Do what click does, and say of each mistake in which command it is, as click does not."""
+        """Parse as click does, but have each usage error name its command, as click does not."""
         try:
             return super().parse_args(ctx, args)
         except click.UsageError as error:
@@ -123,7 +123,7 @@ _GLOBAL = frozenset({"data_dir", "config", "server", "cert", "key", "ca", "debug
 
 
 def rows_of(parameters: Iterable[click.Parameter]) -> list[tuple[str, str]]:
-    """Return flag and meaning of each option; what its value looks like is in the usage."""
+    """Return flag and meaning of each option; the usage shows what its value looks like."""
     return [
         (", ".join([*option.opts, *option.secondary_opts]), option.help or "")
         for option in parameters
@@ -132,7 +132,7 @@ def rows_of(parameters: Iterable[click.Parameter]) -> list[tuple[str, str]]:
 
 
 def _is_global(parameter: click.Parameter) -> bool:
-    """Tell whether ``c2c`` takes an option before the command as well."""
+    """Tell whether ``c2c`` also takes this option before the command."""
     return parameter.name in _GLOBAL and not parameter.expose_value
 
 
@@ -144,13 +144,13 @@ def command(
     tip: Sequence[str] = (),
     see_also: Sequence[str] = (),
 ) -> Callable[[Callable[..., object]], Command]:
-    """Make a function the command of this name; its summary is the one in the catalog.
+    """Return a decorator that makes a function this command; the catalog has its summary.
 
     Args:
         name: as in the catalog.
-        usage: each form of the arguments, without program and command.
+        usage: each form of the arguments, without the program and the command.
         examples: arguments that work when they are pasted.
-        tip: what people should know before they use it.
+        tip: what users should know before they use it.
         see_also: names of other commands.
     """
     entry = catalog.find(name)
@@ -174,9 +174,9 @@ def command(
 
 
 def later(module: str, function: str) -> Callable[..., int]:
-    """Return a function that a whole program is behind, imported when it is called for.
+    """Import a function with a whole program behind it, only when it is needed, and return it.
 
-    It runs until it is done, and returns the exit code.
+    The function runs until the program is done, and returns the exit code.
     """
     found: Callable[..., int] = getattr(importlib.import_module(module), function)
     return found

@@ -1,7 +1,7 @@
-"""What a shell is told of commands.
+"""What a shell is told about commands.
 
-The rule of this module: it completes one word at a time, as people type, also in commands of two
-words; and it imports no command.
+The rule of this module: it completes one word at a time, as users type, also in commands of two
+words, and imports no command.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from control_plane.cli import catalog
 
 
 def next_words(before: Sequence[str], incomplete: str) -> list[CompletionItem]:
-    """Return the words that a command may go on with.
+    """Return the words that can follow in a command.
 
     Args:
-        before: its words so far.
-        incomplete: the beginning of the next one.
+        before: the words of the command so far.
+        incomplete: the beginning of the next word.
     """
     known = {
         tuple(entry.name.split()): entry.summary

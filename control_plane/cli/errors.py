@@ -1,8 +1,8 @@
-"""How a run that failed says so: one sentence on standard error, with what to do next.
+"""How a failed run is reported: one sentence on standard error, with what to do next.
 
-The rule of this module: whatever was raised becomes a sentence here and nowhere else. Like those of
-``cf``, a sentence begins with a capital letter, unless it begins with a name, and has no period,
-whoever made it. Saying it never fails: a stream that is full or gone is told nothing.
+The rule of this module: whatever was raised becomes a sentence here and nowhere else. As in ``cf``,
+a sentence begins with a capital letter, unless it begins with a name, and has no period, wherever
+it comes from. Reporting never fails: nothing is written to a stream that is full or closed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from control_plane.journal import journal_mark
 from control_plane.names import abridged, shown
 
 _PLAIN_WORD = re.compile(r"[a-z]+(-[a-z]+)*[,:]?(?!\S)")
-"""A name that a sentence begins with has a slash, a dot or a digit, or stands after its noun."""
+"""A name at the beginning of a sentence has a slash, a dot or a digit, or stands after its noun."""
 
 
 class Failed(Exception):
@@ -31,15 +31,15 @@ class Failed(Exception):
 
 
 def report(error: Exception, ctx: click.Context | None, *, debug: bool = False) -> None:
-    """Say what went wrong, and FAILED where OK would have been said.
+    """Print what went wrong, and FAILED in the place of OK.
 
     Args:
-        error: what was raised.
-        ctx: of the run; None if it did not get as far as a command.
-        debug: whether to show where it was raised.
+        error: the exception.
+        ctx: the context of the run; None if it failed before a command ran.
+        debug: whether to show where the exception was raised.
     """
     if isinstance(error, BrokenPipeError):
-        return  # whoever read the output had enough of it
+        return  # the reader of the output wants no more of it
     with suppress(OSError):
         if debug:
             traceback.print_exception(error)
@@ -59,7 +59,7 @@ def _sentences(error: Exception) -> tuple[str, ...]:
             return tuple(map(capitalised, problems))
         case ControlPlaneError() | Failed():
             return (capitalised(str(error)),)
-        case UnicodeEncodeError():  # a variable; arguments and paths are looked at before
+        case UnicodeEncodeError():  # from a variable; arguments and paths were checked before
             return (f"Text must be UTF-8: {shown(error.object)}",)
         case OSError() if error.filename is not None:
             return (f"Cannot use {error.filename}: {error.strerror}",)
@@ -69,17 +69,17 @@ def _sentences(error: Exception) -> tuple[str, ...]:
 
 
 def _help_for(error: Exception) -> tuple[str, ...]:
-    """Return where to read how a command is used, if that is what went wrong."""
+    """Return a pointer to the help of the command, if it was used wrongly."""
     if not isinstance(error, click.UsageError) or error.ctx is None:
         return ()
     command = error.ctx.info_name or ""
-    # Who asks for help has found how that is done.
+    # A user who asked for help knows already how to do that.
     is_known = catalog.find(command) is not None and command != "help"
     return (f"See 'c2c help {command}'",) if is_known else ()
 
 
 def capitalised(sentence: str) -> str:
-    """Return a sentence with a capital letter first; a name or a path stays as it is spelled."""
+    """Return a sentence with a capital letter first, unless it begins with a name or a path."""
     if not _PLAIN_WORD.match(sentence):
         return sentence
     return sentence[:1].upper() + sentence[1:]
@@ -101,7 +101,8 @@ def _usage(error: click.UsageError) -> str:
         case click.BadOptionUsage():
             return f"expected argument for flag `{error.option_name}'{_choices(error)}"
         case click.BadParameter(param=click.Option() as option):
-            # Sentences of click end with a period, and those of ours with a value that may be cut.
+            # click's sentences end with a period; ours may end with a value that was cut to end in
+            # "...".
             message = error.message if error.message.endswith("...") else error.message.rstrip(".")
             return f"{option.opts[0]}: {message}"
         case _:
@@ -109,7 +110,7 @@ def _usage(error: click.UsageError) -> str:
 
 
 def _choices(error: click.BadOptionUsage) -> str:
-    """Return which arguments a flag takes, where these are some words."""
+    """Return which arguments a flag takes, if it takes one of a few words."""
     for each in error.ctx.command.params if error.ctx is not None else ():
         if error.option_name in each.opts and isinstance(each.type, click.Choice):
             return ", one of " + ", ".join(f"'{choice}'" for choice in each.type.choices)
@@ -117,6 +118,6 @@ def _choices(error: click.BadOptionUsage) -> str:
 
 
 def _alike(flag: str, known: Iterable[str]) -> list[str]:
-    """Return those that a flag was meant to be; two dashes alone make nothing alike."""
+    """Return the flags that may have been meant; their dashes do not count."""
     names = {each.lstrip("-"): each for each in sorted(known)}
     return [names[each] for each in difflib.get_close_matches(flag.lstrip("-"), names)]

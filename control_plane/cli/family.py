@@ -1,7 +1,7 @@
-"""Commands of two words that share the first: what the first says by itself.
+"""Commands of two words that share the first, and what the first word does alone.
 
-The rule of this module: such a word is no command, and whoever asks for its help is shown which
-commands begin with it.
+The rule of this module: the first word alone is no command, and its help shows the commands that
+begin with it.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from control_plane.names import shown
 
 
 class Family(click.Command):
-    """The first word of several commands."""
+    """The first word that several commands share."""
 
     context_class = Context
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """Tell a shell what the second word may be."""
+        """Tell a shell which second words are possible."""
         return [
             *next_words([self.name or ""], incomplete),
             *super().shell_complete(ctx, incomplete),
         ]
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
-        """Write which commands there are."""
+        """Write the commands of the family."""
         if not isinstance(formatter, HelpFormatter):
             raise TypeError("the help of a command is written in a Context of ours")
         word, entries = self.name or "", catalog.family(self.name or "")
@@ -42,10 +42,10 @@ class Family(click.Command):
 
 
 def incomplete(family: Family, rest: Sequence[str]) -> str:
-    """Return the sentence for a first word that no second word of its family follows.
+    """Return the sentence for a first word without a valid second word.
 
     Args:
-        family: what is said by the first word.
+        family: what the first word stands for.
         rest: the arguments after it.
     """
     word = family.name or ""

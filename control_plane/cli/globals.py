@@ -1,10 +1,10 @@
-"""Options that hold for every command: which server to talk to, and where apps are looked for.
+"""Options of every command: which server to talk to, and in which space to look for apps.
 
 The rule of this module: such an option may stand before the command or after it; if it stands in
-both places, the one after it counts. A variable counts only where there is no option: an option
-that names a server in another way than the variable replaces it too. Nothing is kept outside the
-click context of the run. A command that is printed repeats these options, so that it works as it
-stands.
+both places, the one after it counts. A variable counts only if there is no option: an option that
+names a server in one way also overrides a variable that does so in another way. Nothing is kept
+outside the click context of the run. A command that is printed repeats these options, so that it
+works as it is.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from control_plane.model.spec import DEFAULT_ORG, DEFAULT_SPACE
 Function = TypeVar("Function", bound=Callable[..., object])
 
 DEFAULTS = (DEFAULT_ORG, DEFAULT_SPACE)
-"""The org and the space of an app, if nobody says otherwise."""
+"""The org and the space of an app, if the user names none."""
 
 _FORMATS = ("json", "yaml", "wide", "table")
-"""What -o takes elsewhere, where it is the short form of --output."""
+"""What users give to -o in other tools, where it is the short form of --output."""
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -40,31 +40,31 @@ class Target(NamedTuple):
 
     @property
     def is_default(self) -> bool:
-        """Whether it is where a command looks if nobody says otherwise."""
+        """Whether it is the space in which commands look if the user names none."""
         return (self.org, self.space) == DEFAULTS
 
     def __str__(self) -> str:
-        """Return how a sentence names it."""
+        """Return its name in a sentence."""
         return f"org {named(self.org)} / space {named(self.space)}"
 
     def listing(self, verb: str, what: str, app: str | None = None, *, at: str = "in") -> str:
-        """Return how it is said what is listed there, or of one app there."""
+        """Return the phrase for listing something in this space, or of one app in it."""
         whose = f" of app {named(app)}" if app else ""
         every, where = ("all ", "") if self.is_all else ("", f" {at} {self}")
         return f"{verb} {every}{what}{whose}{where}"
 
     def command(self, *words: str) -> str:
-        """Return a command line of ``c2c`` that looks there, to be pasted."""
+        """Return a command line of ``c2c`` for this space, to be pasted."""
         there = [] if self.is_default else ["-s", self.space, "-o", self.org]
         return pasted(shlex.join(["c2c", *words, *there]))
 
     def has(self, org: str, space: str) -> bool:
-        """Tell whether a command looks there."""
+        """Tell whether a command with this target looks in the given space."""
         return self.is_all or (org, space) == (self.org, self.space)
 
 
 class Connection(NamedTuple):
-    """Which server a command talks to, as the person said it."""
+    """Which server a command talks to, as the user gave it."""
 
     data_dir: str | None
     config: str | None
@@ -91,22 +91,22 @@ VARIABLES = tuple(
 
 
 def all_option(function: Function) -> Function:
-    """Give a command that lists ``--all``: every space of every org."""
+    """Give a command that lists things the option ``--all``: every space of every org."""
     return _remembered(
         function, "--all", is_flag=True, default=None, help="List those of every org and space"
     )
 
 
 def program_options(function: Function) -> Function:
-    """Give the program itself all of these, and their variables."""
+    """Give the program itself all of these options, and their variables."""
     return _connection_options(_target_options(function, variables=True), variables=True)
 
 
 def connection() -> Connection:
-    """Return which server the command that runs talks to.
+    """Return which server the running command talks to.
 
     Raises:
-        click.UsageError: the person typed two of them.
+        click.UsageError: the user named the server in two ways.
     """
     said = Connection(*(_said(name) for name in Connection._fields))
     typed = _typed()
@@ -119,10 +119,10 @@ def connection() -> Connection:
 
 
 def target() -> Target:
-    """Return where the command that runs looks for apps.
+    """Return where the running command looks for apps.
 
     Raises:
-        click.UsageError: the person typed after the command both one space and all of them.
+        click.UsageError: the user gave, after the command, both one space and ``--all``.
     """
     org, space = DEFAULTS
     found = Target(_said("org") or org, _said("space") or space, bool(_said("all")))
@@ -136,16 +136,17 @@ def target() -> Target:
 
 
 def pasted(command: str) -> str:
-    """Return a command line that talks to the server that the command that runs talks to.
+    """Return a command line that talks to the same server as the running command.
 
-    A variable that says which counts for that one too, so only what was typed is said again.
+    A variable that names the server also works for that command line, so only options that were
+    typed are repeated.
     """
     words = [word for flag, value in _typed().items() for word in (flag, str(value))]
     return f"{command} {shlex.join(words)}" if words else command
 
 
 def debug(ctx: click.Context) -> bool:
-    """Tell whether somebody wants to see where an error comes from."""
+    """Tell whether the user asked to see where an error comes from."""
     return bool(ctx.meta.get(_key("debug")))
 
 
@@ -163,7 +164,7 @@ def _connection_options(function: Function, *, variables: bool) -> Function:
             ("--ca", "With --server: the trust bundle, PEM", _FILE),
         )
     ):
-        # The variables of the first two are settings, which are looked up with the settings.
+        # The variables of the first two are those of settings, and are read with the settings.
         is_variable = variables and flag not in ("--data-dir", "--config")
         variable = _variable(flag) if is_variable else None
         function = _remembered(function, flag, type=kind, envvar=variable, help=text)
@@ -187,7 +188,7 @@ def _remembered(function: Function, *flags: str, **attributes: Any) -> Function:
 
     def remember(ctx: click.Context, parameter: click.Parameter, value: object) -> None:
         is_typed = ctx.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
-        if is_typed and value == "":  # a variable of the shell that is not set means nothing else
+        if is_typed and value == "":  # what the shell makes of a variable that is not set
             raise click.BadParameter("must be a text that is not empty: ''", ctx, parameter)
         if is_typed and value in _FORMATS and "-o" in parameter.opts:
             warn("-o is the org, as in cf, and not the output: '--output json' prints JSON")

@@ -1,8 +1,8 @@
 """``events``: what happens, while it happens.
 
-The rule of this module: a line is printed when the event is told, and each line is whole, so that
-another program can read along. A server that goes away is waited for; it keeps nothing of what
-happened, so a line says that something may be missing, in the place where it would stand.
+The rule of this module: a line is printed as soon as its event arrives, and each line is whole, so
+that another program can read along. If the server goes away, the command waits for it. The server
+does not store past events, so a line says where events may be missing.
 """
 
 from __future__ import annotations
@@ -75,10 +75,10 @@ def events(app_name: str | None, *, kinds_: tuple[str, ...], count: int | None) 
 def _told(
     client: Client, request: inspection_pb2.WatchEventsRequest
 ) -> Iterator[tuple[inspection_pb2.Event, bool]]:
-    """Yield what happens, and whether what happened before it may be missing.
+    """Yield each event, and whether events before it may be missing.
 
     Raises:
-        Failed: the server does not tell, or was never there.
+        Failed: the server refuses, or was never there.
     """
     stub = inspection_pb2_grpc.InspectionServiceStub(client.channel)
     watch = _Watch()
@@ -99,19 +99,19 @@ class _Watch:
     """The state of listening to a server.
 
     Attributes:
-        has_gap: whether something may have happened since the last event that nobody told.
-        pause: how long to wait before it is asked again, in seconds.
+        has_gap: whether events may be missing since the last one.
+        pause: how many seconds to wait before the server is asked again.
     """
 
     def __init__(self) -> None:
-        """Start with a server that was not heard of yet."""
+        """Start before the first answer of the server."""
         self.has_gap = False
         self.pause = _FIRST_PAUSE
         self._is_known = False
         self._patience = Patience()
 
     def opened(self) -> None:
-        """Note that it listens, and say so if it was away."""
+        """Note that the server listens, and say so if it was away."""
         now = datetime.now(UTC)
         self._patience.meet(
             f"watching again since {now:%H:%M:%S}: what happened after the last event is not known "
@@ -120,10 +120,10 @@ class _Watch:
         self._is_known, self.pause = True, _FIRST_PAUSE
 
     def broke(self, error: Away) -> None:
-        """Note that it is away.
+        """Note that the server is away.
 
         Raises:
-            Away: it was never there.
+            Away: the server was never there.
         """
         if not self._is_known:
             raise error

@@ -14,12 +14,12 @@ _UNITS = (
 
 
 def ago(moment: Timestamp, now: datetime) -> str:
-    """Return how long ago a moment was, in the largest unit of which there are two: 90s, 5m, 3d."""
+    """Return how long ago a moment was, in the largest unit that fits twice: 90s, 5m, 3d."""
     return _shown(now - moment.ToDatetime(tzinfo=UTC))
 
 
 def ahead(moment: Timestamp, now: datetime) -> str:
-    """Return how soon a moment comes, or that it is over."""
+    """Return how soon a moment comes, or that it has passed."""
     left = moment.ToDatetime(tzinfo=UTC) - now
     return f"in {_shown(left)}" if left > timedelta() else "over"
 

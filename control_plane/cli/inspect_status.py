@@ -1,8 +1,8 @@
 """``status``: how far every instance is.
 
-The rule of this module: the table has one line for each instance and one word for each thing; below
-it stand the reasons for whatever is not as it should be. JSON has the same: what concerns everybody
-is a field of each instance, and on standard error where there is none.
+The rule of this module: the table has one line for each instance and one word for each type. Below
+it stand the reasons for whatever is wrong. JSON has the same content: what concerns all instances
+is a field of each instance, or goes to standard error if there is no instance.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ class _Found(NamedTuple):
     """What one look found.
 
     Attributes:
-        instances: those that were asked for.
-        is_all: whether they may be of every space.
-        alarms: what is about to go wrong for everybody.
+        instances: the instances that were asked for.
+        is_all: whether they may be in any space.
+        alarms: what is about to go wrong for all instances.
         ca_rotation: what a CA rotation waits for; "" if none is under way.
     """
 
@@ -51,12 +51,12 @@ class _Found(NamedTuple):
     ca_rotation: str
 
     def lines(self) -> list[str]:
-        """Return what people are told of what concerns everybody."""
+        """Return the lines for users about what concerns all instances."""
         rotation = [f"CA ROTATION: {self.ca_rotation}"] if self.ca_rotation else []
         return [*(f"ALARM: {each}" for each in self.alarms), *rotation]
 
     def records(self) -> list[dict[str, object]]:
-        """Return what a program is told."""
+        """Return the records for programs."""
         all_ = {"control_plane_alarms": list(self.alarms), "ca_rotation": self.ca_rotation}
         return [{**record(each), **all_} for each in self.instances]
 
@@ -125,7 +125,7 @@ def _ask(client: Client, app_name: str | None, where: Target) -> _Found:
 
 
 def _warn_nobody(found: _Found) -> None:
-    """Say what concerns everybody, where there is no object to say it in."""
+    """Print what concerns all instances, if there is no record to put it in."""
     for line in found.lines() if not found.instances else ():
         warn(line)
 
@@ -161,7 +161,7 @@ def _print(looked: _Found) -> None:
 
 
 def _watch(look: Callable[[], _Found]) -> None:
-    """Show what is found, again and again: on a terminal in place, elsewhere when it changes."""
+    """Show what is found, repeatedly: in place on a terminal, elsewhere only when it changes."""
     before: tuple[object, ...] | None = None
     is_in_place = sys.stdout.isatty() and not is_plain()
     patience = Patience()
@@ -181,12 +181,12 @@ def _watch(look: Callable[[], _Found]) -> None:
 
 
 def instance_name(each: inspection_pb2.InstanceStatus) -> str:
-    """Return how people call an instance."""
+    """Return the name of an instance as users write it."""
     return f"{each.app}/{each.index}"
 
 
 def not_ready(each: inspection_pb2.InstanceStatus) -> str:
-    """Return that an instance is not ready, and why, where the server is new enough to tell."""
+    """Say that an instance is not ready, and why, if the server is new enough to tell."""
     return f"is not ready: {each.not_ready_reason}" if each.not_ready_reason else "is not ready"
 
 
@@ -198,7 +198,7 @@ def _word(each: inspection_pb2.InstanceStatus, short: str) -> str:
 
 
 def _summary(each: inspection_pb2.InstanceStatus) -> str:
-    """Return how far all types are, in one cell."""
+    """Summarise how far all types are, in one cell."""
     asked = {short: word for short in _COLUMNS if (word := _word(each, short)) != "-"}
     late = [f"{short} {word}" for short, word in asked.items() if word != "SYNCED"]
     return ", ".join(late) or ("SYNCED" if asked else "-")
@@ -208,7 +208,7 @@ def _reasons(each: inspection_pb2.InstanceStatus, *, is_all: bool) -> Iterable[s
     name = f"{instance_name(each)} {place_of(each)}" if is_all else instance_name(each)
     for alarm in each.alarms:
         yield f"{name} ALARM: {alarm}"
-    # Why it is behind may be an alarm, or what is wrong with its certificate.
+    # The reason why it is behind may repeat an alarm, or what is wrong with its certificate.
     if each.behind not in {*each.alarms, each.certificate_reason, ""}:
         yield f"{name}: {each.behind}"
     if each.status == "not_ready" or (each.status == "registered" and each.not_ready_reason):
@@ -216,7 +216,7 @@ def _reasons(each: inspection_pb2.InstanceStatus, *, is_all: bool) -> Iterable[s
     for status in each.types:
         if status.reason:
             yield f"{name} {status.type}: {status.reason}"
-    # What holds up the certificate may have been said of its type.
+    # What holds up the certificate may have been printed for its type already.
     said = {status.reason for status in each.types} | {""}
     if each.connected and each.certificate_reason not in said:
         yield f"{name} certificate: {each.certificate_reason}"
@@ -226,7 +226,7 @@ def _reasons(each: inspection_pb2.InstanceStatus, *, is_all: bool) -> Iterable[s
 
 
 def _without_ages(each: inspection_pb2.InstanceStatus) -> inspection_pb2.InstanceStatus:
-    """Return a status without moments that the server works out anew for each answer."""
+    """Return a status without the times that the server computes anew for each answer."""
     made = inspection_pb2.InstanceStatus()
     made.CopyFrom(each)
     for status in made.types:

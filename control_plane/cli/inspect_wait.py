@@ -1,8 +1,8 @@
 """``wait``: until every instance has what it should have.
 
-The rule of this module: it looks at what ``status`` shows, and ends well when nothing of it is
-missing. If the time is up first it says who is not there and why, and fails, so that a script
-notices. A server that goes away meanwhile may come back until then.
+The rule of this module: it looks at what ``status`` shows, and succeeds when nothing is missing
+there. If the time is up first, it says which instances are not there and why, and fails, so that a
+script notices. A server that goes away meanwhile may come back until then.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ from control_plane.settings.values import format_duration
 _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 1.0
 _REQUIRED = frozenset({"CDS", "LDS", "SDS"})
-"""What an Envoy always asks for; a resolver asks for names, and not every instance has one."""
+"""The types that every Envoy asks for. A resolver asks for names, but not every instance has
+one."""
 
 _Statuses = list[inspection_pb2.InstanceStatus]
 
@@ -49,9 +50,9 @@ class _Look:
     """What one look found.
 
     Attributes:
-        there: how many are as far as they should be.
+        there: how many instances are as far as they should be.
         wanted: how many should be: all that are waited for, or more.
-        reasons: why each of the others is not.
+        reasons: why each of the other instances is not.
     """
 
     found: _Statuses
@@ -61,7 +62,7 @@ class _Look:
 
     @property
     def is_enough(self) -> bool:
-        """Tell whether everybody is there."""
+        """Tell whether all of them are there."""
         return self.there >= self.wanted
 
 
@@ -138,7 +139,7 @@ def _looks(look: Callable[[], _Look | None], seconds: float) -> Iterator[_Look |
 
 
 def _last(looks: Iterator[_Look | None]) -> _Look | None:
-    """Return the first look that found everybody there, or else the last; None for no answer."""
+    """Return the first look that found all instances there, else the last; None for no answer."""
     found = None
     for found in looks:
         if found is not None and found.is_enough:
@@ -174,7 +175,7 @@ def _late(each: inspection_pb2.InstanceStatus, stage: str) -> str:
 
 
 def _awaited(look: _Look, stage: str) -> str:
-    """Return how it is said what is waited for, and why for the first who is late."""
+    """Return the sentence that says what is waited for, and why the first late instance is late."""
     why = f" ({look.reasons[0]})" if look.reasons else ""
     return f"until they are {stage}: {look.there} of {look.wanted} are{why}"
 
@@ -190,7 +191,7 @@ def _complaint(look: _Look, stage: str, timeout: timedelta, app_name: str | None
 
 
 def _next_step(look: _Look, app_name: str | None) -> str:
-    """Return what can be done about those that are late, as the end of a sentence."""
+    """Return what can be done about the missing instances, as the end of a sentence."""
     where = target()
     status = where.command("status", *([app_name] if app_name else []))
     if look.reasons:

@@ -1,7 +1,7 @@
-"""``why``: what one app needs to reach another, and what of it is missing.
+"""``why``: what one app needs to reach another, and which part of that is missing.
 
 The rule of this module: the answer names the first thing that is missing, with the command that
-helps, and the exit code says whether there is one.
+helps, and the exit code says whether anything is missing.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ _WORDS = {
     inspection_pb2.LINK_STATE_MISSING: "MISSING",
 }
 _INDENT = " " * 12
-"""Of a sentence below its link: it begins where the link's name does."""
+"""The indent of a sentence below its link, at the column of the link's name."""
 
 _LEAST = 30
 """Columns in which a sentence can still be read."""
 
 _PORTS = {"https": 443, "http": 80}
-"""Where clients go with a URL that names no port."""
+"""The ports that clients use for a URL without a port."""
 
 _STYLES = {"MISSING": "red", "ok": "green"}
 
@@ -117,7 +117,7 @@ def _print(chain: inspection_pb2.Chain, *, is_one_of_several: bool) -> None:
     if help_ := ": ".join(filter(None, (chain.missing.advice, helps))):
         tell(f"TIP: {help_}")
     elif chain.complete:
-        # Where calls fail all the same, it is one of these.
+        # If calls fail all the same, the cause is one of these.
         asks, room = printable(chain.source) or "the caller", terminal_width()
         unseen = (
             f"Not looked at: firewalls in between, which resolver {asks} asks, the app's answers"
@@ -126,7 +126,7 @@ def _print(chain: inspection_pb2.Chain, *, is_one_of_several: bool) -> None:
 
 
 def _named(app: str, org: str, space: str) -> str:
-    """Return how an app is named to who looks at the target space; an older server has no place."""
+    """Return an app's name as seen from the target space; an older server names no space."""
     is_here = not org or target().has(org, space)
     return app if is_here else f"{app} in org {org} / space {space}"
 
@@ -136,12 +136,12 @@ def _port(text: str) -> int | None:
     try:
         url = urlsplit(text if "://" in text else f"//{text}")
         return url.port or _PORTS.get(url.scheme)
-    except ValueError:  # an address of IPv6, for one
+    except ValueError:  # such as an IPv6 address
         return None
 
 
 def _beside(start: str, sentence: str) -> str:
-    """Return a line that has room, broken in the column of its sentence or below its start."""
+    """Return a line wrapped to the terminal, at the column of its sentence or below its start."""
     room, column = terminal_width(), len(click.unstyle(start))
     if room is None:
         return start + sentence

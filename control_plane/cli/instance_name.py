@@ -1,7 +1,7 @@
-"""How people name an instance: by its GUID, or as every table does, app/index.
+"""How users name an instance: by its GUID, or by app/index, as in every table.
 
-The rule of this module: a GUID is good anywhere; an app is looked for where the command looks for
-apps, so that nobody hits the instance of another space.
+The rule of this module: a GUID is valid in every space, but an app is looked up only in the target
+space, so that the command does not hit an instance of another space.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def is_app_and_index(text: str) -> bool:
 
 
 def listed_by(text: str) -> str:
-    """Return the command that lists where an instance is that a text names."""
+    """Return the command that lists the instances among which a text names one."""
     if not is_app_and_index(text):
         return pasted("c2c instances --all")
     return target().command("instances", text.rpartition("/")[0])

@@ -141,7 +141,7 @@ def remove_instance(instance: str) -> None:
 
 
 def _guid(client: Client, instance: str) -> str | None:
-    """Return the GUID of the instance that is meant, if an app has one of this index."""
+    """Return the GUID of the named instance; None if the app has no instance with this index."""
     if not is_app_and_index(instance):
         return instance
     found = find_instance(client, instance)
@@ -151,7 +151,7 @@ def _guid(client: Client, instance: str) -> str | None:
 def _removed(
     client: Client, guid: str | None, shown_by: str
 ) -> instance_pb2.RemoveInstanceResponse:
-    """Remove an instance, or find that there is none."""
+    """Remove an instance, or report that there is none."""
     if guid is None:
         return instance_pb2.RemoveInstanceResponse(already=True)
     stub = instance_pb2_grpc.InstanceServiceStub(client.channel)
@@ -161,7 +161,7 @@ def _removed(
 
 
 def _hint(client: Client, instance: str) -> str:
-    """Return a hint for who named an app instead of an instance; "" for everybody else."""
+    """Return a hint for a user who named an app instead of an instance; otherwise ""."""
     where = target()
     request = app_pb2.ListAppsRequest(space=where.space, org=where.org)
     apps = client.call(app_pb2_grpc.AppServiceStub(client.channel).ListApps, request).apps

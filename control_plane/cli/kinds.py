@@ -1,7 +1,7 @@
-"""Values of options that are not just text: durations, paths, a policy's protocol and ports.
+"""Types of options that are not just text: durations, paths, a policy's protocol and ports.
 
-The rule of this module: a value that breaks a rule is refused before anything is asked of a server,
-with the option's name, the value and the rule; for a network policy in the very words of ``cf``.
+The rule of this module: a value that breaks a rule is refused before the server is asked, with the
+option's name, the value and the rule; for a network policy in the very words of ``cf``.
 """
 
 from __future__ import annotations
@@ -36,22 +36,22 @@ _POSITIVE = re.compile(r"0*[1-9][0-9]{0,8}")
 
 
 class Kind(click.ParamType[T], Generic[T]):
-    """The type of an option whose text a reader of settings understands."""
+    """The type of an option whose text is parsed by a reader of settings."""
 
     def __init__(self, name: str, read: Callable[[object], T], words: Iterable[str] = ()) -> None:
         """Read with this reader.
 
         Args:
-            name: stands for the value in the help.
+            name: the placeholder for the value in the help.
             read: the reader.
-            words: what a shell can complete a value to.
+            words: the words to which a shell can complete a value.
         """
         self.name = name
         self._read = read
         self._words = tuple(words)
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> T:
-        """Read a text; defaults are texts too, so that the help can show them."""
+        """Read a text; defaults are texts, too, so that the help can show them."""
         try:
             return self._read(value)
         except InvalidArgument as error:
@@ -63,15 +63,15 @@ class Kind(click.ParamType[T], Generic[T]):
         param: click.Parameter,  # noqa: ARG002 - click's signature
         incomplete: str,
     ) -> list[CompletionItem]:
-        """Tell a shell the words that begin so."""
+        """Tell a shell the words that begin like this."""
         return [CompletionItem(word) for word in self._words if word.startswith(incomplete)]
 
 
 class ExistingFile(click.Path):
-    """The path of a file that is there."""
+    """The path of an existing file."""
 
     def __init__(self) -> None:
-        """Take no directory."""
+        """Accept no directory."""
         super().__init__(exists=True, dir_okay=False, path_type=Path)
 
     def convert(
@@ -80,13 +80,13 @@ class ExistingFile(click.Path):
         param: click.Parameter | None,
         ctx: click.Context | None,
     ) -> str | bytes | os.PathLike[str]:
-        """Read a path; of what this user may not see it is not said that it does not exist."""
+        """Read a path; if this user may not see it, do not say that it does not exist."""
         try:
             Path(value).stat()
         except PermissionError as error:
             self.fail(f"file {shown(os.fspath(value))}: {error.strerror}", param, ctx)
         except OSError:
-            pass  # click says it
+            pass  # click reports it
         return super().convert(value, param, ctx)
 
 
@@ -106,7 +106,7 @@ def read_protocol(value: object) -> str:
 
 
 def read_port_range(value: object) -> PortRange:
-    """Return one port or a range of them; whether the numbers fit is the server's to say."""
+    """Return one port or a range of ports; the server decides whether the numbers are valid."""
     parts = str(value).split("-")
     if len(parts) > 2:
         raise click.UsageError("PORT syntax must match integer[-integer]")
@@ -125,7 +125,8 @@ NUMBER = Kind("NUMBER", count_between(1, 1_000_000))
 SERVER = Kind("HOST:PORT", read_server_address)
 SERVERS = Kind("HOST:PORT", list_of(read_server_address))
 NAME = Kind("NAME", read_text)
-"""Of an app, a space or a domain; an empty one, as of an unset variable, would mean others."""
+"""The name of an app, a space or a domain. An empty one, as from an unset variable, would mean
+something else."""
 
 DIRECTORY = Kind("DIR", read_directory)
 PROTOCOL = Kind("PROTOCOL", read_protocol, PROTOCOLS)

@@ -1,8 +1,8 @@
-"""``c2c``: the overview, the options that hold for every command, and how a run ends.
+"""``c2c``: the overview, the options of every command, and how a run ends.
 
 The rule of this module: a run ends with 0, or with 1 and one sentence on standard error that says
-what to do; never with a traceback, unless ``--debug`` asks for it. Only where nobody reads on
-(``c2c ... | head``) there is nothing to say.
+what to do; never with a traceback, unless ``--debug`` asks for it. Only if the reader of the output
+has gone (``c2c ... | head``) is nothing said.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _ENVIRONMENT = (
 
 
 class Program(click.Group):
-    """The group of all commands, each imported when it is used."""
+    """The group of all commands, each of which is imported only when it is used."""
 
     context_class = Context
 
@@ -76,7 +76,8 @@ class Program(click.Group):
             args = [" ".join(args[:2]), *args[2:]]
         if args and catalog.find(args[0]) is None and not args[0].startswith("-"):
             if (family := family_of(args[0])) is not None:
-                # A shell asks what may follow while nothing does yet.
+                # While completing, a shell asks about the first word alone, to learn what may
+                # follow.
                 if args[1:2] in (["--help"], ["-h"]) or ctx.resilient_parsing:
                     return args[0], family, args[1:]
                 raise click.UsageError(incomplete(family, args[1:]), ctx)
@@ -107,12 +108,12 @@ class Program(click.Group):
         formatter.lines("COMPLETION", ['eval "$(_C2C_COMPLETE=bash_source c2c)"   # or zsh, fish'])
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - click's signature
-        """Run the command, and say what went wrong while it is known what was said before."""
+        """Run the command; report a failure here, where it is known what was printed before."""
         try:
             return super().invoke(ctx)
         except (click.Abort, click.exceptions.Exit):
             raise
-        except Exception as error:  # noqa: BLE001 - whatever it is, a person reads a sentence
+        except Exception as error:  # noqa: BLE001 - whatever it is, the user reads a sentence
             report(error, ctx, debug=debug(ctx))
             raise click.exceptions.Exit(1) from None
 
@@ -124,9 +125,9 @@ class Program(click.Group):
         standalone_mode: bool = True,  # noqa: ARG002, FBT001, FBT002 - click's signature
         **extra: Any,  # noqa: ANN401 - click's signature
     ) -> NoReturn:
-        """Run one command line and leave with its exit code."""
+        """Run one command line, and exit with its code."""
         given = list(sys.argv[1:] if args is None else args)
-        # What stands after -- belongs to another program, and is passed on as it is.
+        # The arguments after -- are for another program, and are passed on as they are.
         end = given.index("--") if "--" in given else len(given)
         given[:end] = map(_ascii_dashes, given[:end])
         try:
@@ -136,11 +137,11 @@ class Program(click.Group):
                 sys.stdout.flush()
         except (click.Abort, KeyboardInterrupt):
             code = INTERRUPTED
-        except Exception as error:  # noqa: BLE001 - likewise, where no command runs
+        except Exception as error:  # noqa: BLE001 - likewise, if no command runs
             report(error, None, debug="--debug" in given[:end])
             code = 1
         drop_unwritten()
-        # Else Python searches all that was imported for garbage, as it ends.
+        # Otherwise Python collects garbage among everything that was imported, when it exits.
         gc.freeze()
         sys.exit(code)
 
@@ -152,7 +153,7 @@ def _show_version(ctx: click.Context, _parameter: click.Parameter, value: bool) 
 
 
 def _require_text(arguments: Sequence[str]) -> None:
-    """Refuse what the locale cannot read, since no name and no path of ours may have it."""
+    """Refuse what the locale cannot decode, as no name and no path of ours may contain it."""
     encoding = sys.getfilesystemencoding()
     for each in arguments:
         if not is_text(each):
@@ -162,7 +163,7 @@ def _require_text(arguments: Sequence[str]) -> None:
 
 
 def _ascii_dashes(argument: str) -> str:
-    """Return an option as it was typed before an editor made one long dash of its hyphens."""
+    """Return an option as it was typed before an editor turned its hyphens into one long dash."""
     return _DASHED_OPTION.sub("--", argument)
 
 
@@ -187,19 +188,21 @@ def program(ctx: click.Context) -> None:
 
 
 def _end(number: int, _frame: FrameType | None) -> NoReturn:
-    """End as every process does that takes no signal."""
+    """End like any process that does not handle the signal."""
     os._exit(128 + number)
 
 
 def main() -> None:
     """Run the command line: the entry point ``c2c``."""
-    # pid_namespaces(7): a container's first process is sent no signal that it has no handler for.
-    # What runs for long takes this one itself later, after imports that take most of a start.
+    # pid_namespaces(7): the first process of a container gets no signal that it has no handler for.
+    # A program that runs for long handles this signal itself later, after imports that take most of
+    # its start.
     if os.getpid() == _FIRST_PROCESS:
         signal.signal(signal.SIGTERM, _end)
     open_streams()
-    # The C core of gRPC would write its own account of each failure beside our sentence.
+    # The C core of gRPC would print its own account of each failure beside our sentence.
     if _GRPC_LOG not in os.environ:
-        # Past os.environ, of which the app beside a sidecar gets all: what gRPC says there is its.
+        # Not in os.environ, which the app beside a sidecar inherits: there, gRPC may log what it
+        # likes.
         os.putenv(_GRPC_LOG, "NONE")
     program.main(prog_name="c2c")

@@ -1,7 +1,7 @@
-"""Variables of the environment that look like one of ours, and are none.
+"""Environment variables that look like one of ours, but are not.
 
-The rule of this module: only what looks much like a variable that is read is told of. Others begin
-with C2C_ too: Kubernetes names some after the services of a namespace.
+The rule of this module: only a variable that looks much like one that is read is reported. Other
+variables begin with C2C_, too: Kubernetes names some after the services of a namespace.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from control_plane.settings import Caution
 
 _ALIKE = 0.85
-"""How alike two names are that differ in one or two letters, as ``difflib`` counts."""
+"""How alike two names are that differ in one or two letters, as ``difflib`` measures it."""
 
 
 def misspelt(known: Iterable[str], environ: Mapping[str, str]) -> Iterator[Caution]:
-    """Return what somebody set who meant one of the variables that are read.
+    """Yield the variables that are set and were probably meant to be one of those that are read.
 
     Args:
         known: the variables that are read.

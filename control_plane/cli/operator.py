@@ -1,7 +1,7 @@
-"""``issue-operator-cert``: leave to use the operator's port from another machine.
+"""``issue-operator-cert``: permission to use the operator's port from another machine.
 
-The rule of this module: the private key is made here and never sent; only its owner can read its
-file, and no file is replaced that was not meant.
+The rule of this module: the private key is made here and never sent. Only its owner can read its
+file, and only the files that the command names are replaced.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def issue_operator_cert(name: str, *, ttl: timedelta, directory: Path, force: bo
             None,
         )
     write_private(files["key"], key.private_pem())
-    # By another file of that name, be it a link or somebody else's: the key is replaced already.
+    # Replace even a link or another user's file of that name: the key is replaced already.
     write_public(files["cert"], answer.certificate)
     write_public(files["ca"], answer.trust_bundle.encode())
     written = {what: str(path) for what, path in files.items()}
@@ -93,7 +93,7 @@ def issue_operator_cert(name: str, *, ttl: timedelta, directory: Path, force: bo
 
 @contextmanager
 def _directory(path: Path) -> Iterator[None]:
-    """Make sure of a directory before it is needed; if that comes to nothing, leave no new one."""
+    """Make sure of a directory before it is needed; if the command fails, remove a new one."""
     missing = [each for each in (path, *path.parents) if not each.exists()]
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)

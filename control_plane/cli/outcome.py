@@ -1,8 +1,8 @@
 """Whether it is known what became of a call that failed.
 
 The rule of this module: a change is durable before it is answered, so without an answer of the
-server it may have been made. It was not if the server refused it, or if there never was a
-connection over which it could have been sent. Where that cannot be told, it counts as sent.
+server it may have been made. It was not made if the server refused it, or if there never was a
+connection over which it could have been sent. If that cannot be told, the call counts as sent.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ from __future__ import annotations
 import grpc
 
 _SAID_BY_THE_SERVER = "grpc-status-details-bin"
-"""What comes with each of its own refusals, and with nothing that gRPC makes up."""
+"""Metadata that the server sends with each of its own refusals; gRPC's own errors do not have
+it."""
 
 _NEVER_CONNECTED = ("failed to connect to all addresses", "DNS resolution failed")
-"""How gRPC begins to say that nothing was sent; whatever else it says may have come after that."""
+"""How gRPC's message begins if nothing was sent; any other error may have come after sending."""
 
 _NOT_GREETED = "timed out before receiving SETTINGS frame"
-"""What gRPC says of a server whose machine accepts connections, and that does nothing itself."""
+"""What gRPC says if the machine of the server accepts connections but the server does nothing."""
 
 REFUSED = frozenset(
     {
@@ -29,11 +30,11 @@ REFUSED = frozenset(
         grpc.StatusCode.PERMISSION_DENIED,
     }
 )
-"""With these the server says that it changed nothing, and why."""
+"""The codes by which the server says that it changed nothing, and why."""
 
 
 def is_decided(call: grpc.Call) -> bool:
-    """Tell whether it is known that a call that failed changed nothing."""
+    """Tell whether it is certain that a failed call changed nothing."""
     match call.code():
         case grpc.StatusCode.UNAVAILABLE:
             never_connected = (call.details() or "").startswith(_NEVER_CONNECTED)
@@ -45,10 +46,10 @@ def is_decided(call: grpc.Call) -> bool:
 
 
 def is_said_by_the_server(call: grpc.Call) -> bool:
-    """Tell whether a status is a refusal of the server, and not made up by gRPC on the way."""
+    """Tell whether a status is a refusal of the server, and not an error of gRPC on the way."""
     return any(key == _SAID_BY_THE_SERVER for key, _ in call.trailing_metadata() or ())
 
 
 def is_not_greeted(call: grpc.Call) -> bool:
-    """Tell whether a connection came about over which nobody spoke."""
+    """Tell whether a connection was accepted but the server sent nothing on it."""
     return _NOT_GREETED in (call.details() or "")

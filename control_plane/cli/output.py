@@ -1,8 +1,8 @@
-"""What a command says: what it does, how that ended, and what people should know of it.
+"""What a command prints: what it does, how that ended, and what the user should know about it.
 
-The rule of this module: standard output is what was asked for and nothing else, so with ``--output
-json`` nothing is said there. The sentences are those of ``cf``. Text that came from elsewhere
-cannot steer the terminal.
+The rule of this module: standard output has what was asked for and nothing else, so ``--output
+json`` silences all sentences there. The sentences are those of ``cf``. Text that came from
+elsewhere cannot control the terminal.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ Function = TypeVar("Function", bound=Callable[..., object])
 _SPEAKING = "control_plane.cli.speaking"
 _OUTPUT = "control_plane.cli.output"
 _SAY_ABOVE = "control_plane.cli.say_above"
-"""What prints above the line by which a person sees that the command waits."""
+"""The function that prints above the line which shows that the command waits."""
 
 _SHOWN = 5
-"""How many of those whom a sentence is about it names."""
+"""How many instances, or the like, a sentence lists."""
 
 _LONGEST_NAME = 300
-"""Characters of a name in a sentence; a route has 253 at the most."""
+"""The most characters of a name in a sentence; a route has at most 253."""
 
 
 class Output(StrEnum):
-    """What a command prints."""
+    """The format in which a command prints."""
 
     TABLE = "table"
     JSON = "json"
 
 
 def output_option(function: Function) -> Function:
-    """Give a command that prints data the option ``--output``."""
+    """Give the option ``--output`` to a command that prints data."""
 
     def remember(ctx: click.Context, _parameter: click.Parameter, value: str) -> None:
         ctx.meta[_OUTPUT] = Output(value)
@@ -56,12 +56,12 @@ def output_option(function: Function) -> Function:
 
 
 def wants_json() -> bool:
-    """Tell whether the command that runs is to print JSON."""
+    """Tell whether the running command is to print JSON."""
     return click.get_current_context().meta.get(_OUTPUT) is Output.JSON
 
 
 def is_speaking(ctx: click.Context) -> bool:
-    """Tell whether a command began to tell what it does, so that it has to say how that ended."""
+    """Tell whether the command said what it is about to do, so that it must say how that ended."""
     return bool(ctx.meta.get(_SPEAKING))
 
 
@@ -73,13 +73,13 @@ def begin(sentence: str) -> None:
 
 
 def tell(sentence: str) -> None:
-    """Say what people should know of the outcome."""
+    """Say what the user should know about the outcome."""
     if not wants_json():
         click.echo(printable(sentence))
 
 
 def warn(sentence: str) -> None:
-    """Say on standard error what people should know although nothing failed."""
+    """Say on standard error what the user should know although nothing failed."""
     say = click.get_current_context().meta.get(_SAY_ABOVE, _say_on_standard_error)
     say(printable(sentence))
 
@@ -95,28 +95,28 @@ def ok() -> None:
 
 
 def terminal_width() -> int | None:
-    """Return how many columns a reader sees; None if nobody knows, as in a file or a pipe."""
+    """Return how many columns the reader sees; None if that is unknown, as for a file or a pipe."""
     if (given := os.environ.get("COLUMNS", "")).isdecimal() and int(given):
         return int(given)
     if not sys.stdout.isatty():
         return None
-    # A terminal that nobody gave a size says that it has no columns.
+    # A terminal whose size was never set reports zero columns.
     return os.get_terminal_size(sys.stdout.fileno()).columns or None
 
 
 def named(text: str) -> str:
-    """Return the name of something, as it stands out in a sentence on a terminal."""
+    """Return a name, highlighted as in a sentence on a terminal."""
     return click.style(abridged(printable(text), _LONGEST_NAME), bold=True, fg="cyan")
 
 
 def some_of(parts: Sequence[str]) -> str:
-    """Return the first parts of a sentence, and how many more there are."""
+    """Return the first parts of a list as text, and how many more there are."""
     more = len(parts) - _SHOWN
     return "; ".join([*parts[:_SHOWN], *([f"{more} more"] if more > 0 else [])])
 
 
 def printable(text: str) -> str:
-    """Return text in which nothing steers a terminal (a refusal may quote what a client sent)."""
+    """Return text without control characters (a refusal may quote what a client sent)."""
     if text.isprintable():
         return text
     return "".join(
@@ -125,19 +125,19 @@ def printable(text: str) -> str:
 
 
 def is_plain() -> bool:
-    """Tell whether a terminal is to be written to line by line: no colors, and nothing in place."""
-    # A terminal called dumb, as in an editor, or unknown prints what is meant to steer it.
+    """Tell whether a terminal gets plain lines only: no colors, and nothing redrawn in place."""
+    # A terminal of type dumb, as in an editor, or unknown prints escape sequences as text.
     return os.environ.get("TERM") in ("dumb", "unknown")
 
 
 def may_color() -> bool:
-    """Tell whether what is shown on a terminal may have colors (https://no-color.org)."""
+    """Tell whether terminal output may have colors (https://no-color.org)."""
     return not os.environ.get("NO_COLOR") and not is_plain()
 
 
 @contextmanager
 def waiting(sentence: str) -> Iterator[Callable[[str], None]]:
-    """Show that the command waits, and until when, if a person sits at a terminal.
+    """Show that the command waits, and for what, if standard error is a terminal.
 
     Yields:
         a function that shows another sentence instead.
@@ -149,7 +149,7 @@ def waiting(sentence: str) -> Iterator[Callable[[str], None]]:
     from rich.text import Text  # noqa: PLC0415 - likewise
 
     def shown(what: str) -> Text:
-        return Text(printable(f"Waiting {what}"))  # not markup, which a name may look like
+        return Text(printable(f"Waiting {what}"))  # not as markup, which a name may resemble
 
     meta = click.get_current_context().meta
     console = Console(stderr=True)

@@ -1,7 +1,7 @@
-"""Looking again and again at a server that may be away for a while.
+"""Looking repeatedly at a server that may be away for a while.
 
-The rule of this module: people say how long to wait, so a server that does not answer is waited for
-like everything else; that it went away, and that it is back, is said once each time.
+The rule of this module: the user says how long to wait, so a server that does not answer is waited
+for like everything else. That it went away, and that it is back, is said once each time.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ T = TypeVar("T")
 
 
 class Patience:
-    """Looks at a server, and bears that it is away.
+    """Looks at a server, and tolerates that it is away.
 
     Attributes:
-        away: why the last look found nobody; None if it found the server.
+        away: why the last look got no answer; None if it got one.
     """
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class Patience:
         self.away: Away | None = None
 
     def look(self, ask: Callable[[], T]) -> T | None:
-        """Return what a server answers; None while it is away."""
+        """Return what the server answers; None while it is away."""
         try:
             found = ask()
         except Away as error:
@@ -38,7 +38,7 @@ class Patience:
         return found
 
     def miss(self, error: Away) -> None:
-        """Say that the server is away, unless that was said."""
+        """Say that the server is away, unless that was said already."""
         if self.away is None:
             warn(f"{capitalised(str(error))} (trying again)")
         self.away = error
@@ -47,7 +47,7 @@ class Patience:
         """Say that the server is back, if it was away.
 
         Args:
-            sentence: how that is said.
+            sentence: the sentence that says so.
         """
         if self.away is not None:
             warn(capitalised(sentence))

@@ -1,4 +1,4 @@
-"""``network-policies``: who may connect to whom."""
+"""``network-policies``: which apps may connect to which."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def network_policies(app_name: str | None, destination: str | None) -> None:
             found = [
                 each
                 for each in _listed(client, app_name, destination, in_space=not from_anywhere)
-                # A source that is named by its GUID may be anywhere.
+                # A source that is named by its GUID may be in any space.
                 if from_anywhere or app_name or where.has(each.source_org, each.source_space)
             ]
     if wants_json():
@@ -98,7 +98,7 @@ def network_policies(app_name: str | None, destination: str | None) -> None:
 
 
 def _title(source: str | None, destination: str | None) -> str:
-    """Return how it is said what is listed."""
+    """Return the sentence that says what is listed."""
     where = target()
     to = f" to app {named(destination)}" if destination else ""
     if source and destination:
@@ -109,7 +109,7 @@ def _title(source: str | None, destination: str | None) -> str:
 def _listed(
     client: Client, source: str | None, destination: str | None = None, *, in_space: bool = False
 ) -> Sequence[network_policy_pb2.NetworkPolicy]:
-    """Return what the server lists from an app of the target space, or to one."""
+    """Return the policies that the server lists from an app of the target space, or to one."""
     where = target()
     request = network_policy_pb2.ListNetworkPoliciesRequest(
         source=source or "",
@@ -127,12 +127,12 @@ def _listed(
 def _between(
     client: Client, source: str, destination: str
 ) -> list[network_policy_pb2.NetworkPolicy]:
-    """Return the policies from an app of the target space to whichever has a name or a GUID.
+    """Return the policies from an app of the target space to every app with a given name or GUID.
 
-    Both are seldom of one space, and there is one pair of options to name a space.
+    The two apps may be in different spaces, and the command line can name only one space.
 
     Raises:
-        Failed: there is no such app, in no space.
+        Failed: no space has such an app.
     """
     policies = _listed(client, source)
     stub = app_pb2_grpc.AppServiceStub(client.channel)

@@ -30,7 +30,7 @@ _WAIT = "[--wait committed|acked|served] [--timeout DURATION]"
 
 
 def _policy_options(function: Function) -> Function:
-    """Give a command what names a policy, except protocol and ports."""
+    """Give a command the options that name a policy, except protocol and ports."""
     for decorate in reversed(
         (
             click.argument("source", metavar="SOURCE_APP", shell_complete=complete_app),
@@ -224,7 +224,7 @@ def _policy(
 
 
 def _require_apps(client: Client, policy: network_policy_pb2.NetworkPolicy) -> None:
-    """Ask for both apps, as ``cf`` does: then it is known which one does not exist."""
+    """Ask the server for both apps, as ``cf`` does: then it is known which one does not exist."""
     get_app = app_pb2_grpc.AppServiceStub(client.channel).GetApp
     source, destination = _targets(policy)
     for app, where in ((policy.source, source), (policy.destination, destination)):
@@ -232,7 +232,7 @@ def _require_apps(client: Client, policy: network_policy_pb2.NetworkPolicy) -> N
 
 
 def _between(policy: network_policy_pb2.NetworkPolicy) -> str:
-    """Return how a sentence names both apps; each with its space if they are of different ones."""
+    """Return how a sentence names both apps, with their spaces if these are different."""
     source, destination = _targets(policy)
     first = f"from app {named(policy.source)}"
     second = f"to app {named(policy.destination)} in {destination}"

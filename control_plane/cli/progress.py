@@ -1,7 +1,7 @@
-"""Waiting for a change to arrive: ``--wait`` and ``--timeout``, and who is behind in the end.
+"""Waiting for a change to arrive: ``--wait`` and ``--timeout``, and which instances are late.
 
 The rule of this module: a change that was made stays made. If not every instance followed in time,
-the command says which did not and why, and fails, so that a script notices.
+the command says which ones did not, and why, and fails, so that a script notices.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _STAGES = {
 
 
 class Outcome(Protocol):
-    """An answer to a change that could be waited for."""
+    """The answer to a change for which one can wait."""
 
     @property
     def complete(self) -> bool:
@@ -41,7 +41,7 @@ class Outcome(Protocol):
 
     @property
     def behind(self) -> Sequence[progress_pb2.Behind]:
-        """Those that did not."""
+        """The instances that did not."""
 
 
 def wait_options(function: Callable[..., object]) -> Callable[..., object]:
@@ -63,10 +63,10 @@ def wait_options(function: Callable[..., object]) -> Callable[..., object]:
 
 
 def needing_wait(name: str, function: Callable[..., object]) -> Callable[..., object]:
-    """Return a command that is refused where nothing is waited for, and somebody says how long.
+    """Return a command that refuses a typed ``--timeout`` if it does not wait for anything.
 
     Args:
-        name: of the parameter that is ``--wait``.
+        name: the name of the parameter that is ``--wait``.
         function: the command.
     """
 
@@ -84,7 +84,7 @@ def needing_wait(name: str, function: Callable[..., object]) -> Callable[..., ob
 
 
 def duration_of(time: timedelta) -> duration_pb2.Duration:
-    """Return what the API calls a duration."""
+    """Return a duration as a message of the API."""
     made = duration_pb2.Duration()
     made.FromTimedelta(time)
     return made
@@ -94,9 +94,9 @@ class Wait:
     """How far one change has to get, and how long that may take, from now on.
 
     Attributes:
-        word: how far, as people say it.
-        stage: how far, as the API calls it.
-        timeout: how long, as the API calls it.
+        word: how far, in the word that the user typed.
+        stage: how far, as a value of the API.
+        timeout: how long, as a message of the API.
     """
 
     def __init__(self, word: str, timeout: timedelta) -> None:
@@ -118,10 +118,11 @@ class Wait:
 
         Args:
             outcome: the answer.
-            done: what is done all the same, as the beginning of a sentence.
+            done: what is done all the same, as the beginning of the sentence.
 
         Raises:
-            Failed: which instances are behind, and why.
+            Failed: some instance did not; the sentence names the instances that are behind, and
+                why.
         """
         if self.stage == progress_pb2.WAIT_COMMITTED or outcome.complete:
             return
@@ -147,7 +148,7 @@ def _sentence(behind: progress_pb2.Behind, *, is_spread: bool) -> str:
 
 
 def _status(behind: Sequence[progress_pb2.Behind]) -> str:
-    """Return the command that shows more of those who are behind."""
+    """Return the command that shows more about the instances that are behind."""
     apps = {(each.org, each.space, each.app) for each in behind}
     if len(apps) != 1:
         return pasted("c2c status --all")

@@ -1,9 +1,9 @@
 """Whether a server can be reached, tried before the first call.
 
-The rule of this module: gRPC says "failed to connect to all addresses" whatever is wrong; a plain
-connection can tell no socket from nobody listening, another CA from a wrong name, and an expired
-certificate from one of an instance. Each becomes a sentence with what to do. A key that others may
-read is not used.
+The rule of this module: gRPC says "failed to connect to all addresses" whatever is wrong. A plain
+connection can tell a missing socket from one without a listener, another CA from a wrong name, and
+an expired certificate from an instance's. Each case becomes a sentence with what to do. A key that
+other users may read is not used.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ _NO_OPERATORS = "that is no operator's port (see --admin-address)"
 
 
 class Away(Failed):
-    """Nobody answers now; whoever has the time may try again."""
+    """No server answers now; a caller with time may try again."""
 
 
 class Credentials(NamedTuple):
-    """Files in PEM: who we are, and whom we trust."""
+    """PEM files: the operator's certificate and key, and the CA certificates to trust."""
 
     cert: Path
     key: Path
@@ -48,8 +48,8 @@ def try_socket(path: Path) -> None:
     """Connect to a Unix socket and hang up.
 
     Raises:
-        Away: nobody answers there.
-        Failed: this user may not ask.
+        Away: no server answers there.
+        Failed: this user may not connect.
     """
     try:
         with socket.socket(socket.AF_UNIX) as probe:
@@ -74,10 +74,10 @@ def try_socket(path: Path) -> None:
 
 
 def try_tls(address: SocketAddress, credentials: Credentials) -> None:
-    """Shake hands with a server, read its greeting and hang up.
+    """Complete a handshake with a server, read its greeting and hang up.
 
     Raises:
-        Away: nobody answers there.
+        Away: no server answers there.
         Failed: it cannot be trusted, or it does not trust us.
     """
     context = _context(credentials)

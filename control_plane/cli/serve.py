@@ -1,7 +1,7 @@
 """``serve`` and ``check``: the control plane itself.
 
-The rule of this module: every setting is an option of both commands, made from the one description
-that the setting has, so an option cannot be forgotten and its help cannot lie.
+The rule of this module: every setting is an option of both commands, derived from the setting's
+only description, so no option can be forgotten and no help text can be wrong.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _TIP = [
 
 
 def _text(value: object) -> str:
-    """Return a value as it would be written as a setting."""
+    """Return a value as it is written in a setting."""
     match value:
         case None:
             return ""
@@ -63,7 +63,7 @@ def _option(setting: Setting) -> Callable[[Function], Function]:
     default = (
         "" if setting.name == "data_dir" else f" (Default: {_text(setting.default) or 'none'})"
     )
-    # Its name is not that of the option, which is said once for each value.
+    # For a list, the variable takes all values, separated by commas, but the option one each time.
     variable = f" [{setting.variable}, with commas]" if setting.is_list else ""
     text = f"{setting.help.removesuffix('.')}{default}{variable}"
     if setting.is_switch:
@@ -96,7 +96,7 @@ def serve(**flags: object) -> None:
     log = structlog.get_logger(__name__)
     for setting, reason in _warnings(settings):
         log.warning(log_events.SETTING_WARNED, setting=setting, reason=reason)
-    # All of the server is behind this import, and `check` and the help need none of it.
+    # This import loads the whole server, which `check` and the help do not need.
     from control_plane.app import serve as program  # noqa: PLC0415 - see above
 
     run(program(settings))
@@ -142,14 +142,14 @@ def check(**flags: object) -> None:
 
 
 def _warnings(settings: Settings) -> Iterator[tuple[str, str]]:
-    """Return what is hardly ever meant, of settings and of what was to be one."""
+    """Yield what is hardly ever meant: values of settings, and variables with a misspelt name."""
     yield from cautions(settings)
     known = [*(setting.variable for setting in all_settings()), *VARIABLES]
     yield from misspelt(known, os.environ)
 
 
 def _load(flags: dict[str, object]) -> Loaded:
-    """Read the settings, with the options that stood before the command."""
+    """Read the settings, including the options that stood before the command."""
     said = connection()
     before = {"data_dir": said.data_dir, "config": said.config}
     merged = {**before, **{name: value for name, value in flags.items() if value is not None}}

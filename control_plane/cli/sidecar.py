@@ -1,7 +1,7 @@
-"""``sidecar``: what runs next to an app.
+"""``sidecar``: the process next to an app.
 
-The rule of this module: it reads options and nothing else. What they mean is the business of
-``control_plane.sidecar``, and so is whether they fit together.
+The rule of this module: it parses options and nothing else. Their meaning, and whether they fit
+together, is the business of ``control_plane.sidecar``.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _FILE = kinds.ExistingFile()
 
 
 def _option(flag: str, text: str, **attributes: Any) -> Callable[[Function], Function]:  # noqa: ANN401 - what click.option takes
-    """Return an option that is a variable as well."""
+    """Return an option that can also be set by a variable."""
     variable = f"C2C_SIDECAR_{flag.removeprefix('--').replace('-', '_').upper()}"
     return click.option(flag, envvar=variable, help=text, **attributes)
 
@@ -179,7 +179,7 @@ def sidecar(  # noqa: PLR0913 - one argument an option
     """Run next to an app: enrol, start Envoy, renew."""
     options = SidecarOptions(
         server=server,
-        token=token.strip(),  # of a file or a Secret that ends in a newline
+        token=token.strip(),  # it may come from a file or a Secret that ends in a newline
         fingerprint=fingerprint or "",
         ca_file=ca_file,
         address=address,
@@ -202,14 +202,14 @@ def sidecar(  # noqa: PLR0913 - one argument an option
         structlog.get_logger(__name__).warning(
             log_events.SETTING_WARNED, setting=setting, reason=reason
         )
-    # All of the sidecar is behind this import, and the help needs none of it.
+    # This import loads the whole sidecar, which the help does not need.
     from control_plane.sidecar.main import main  # noqa: PLC0415 - see above
 
     raise click.exceptions.Exit(main(options))
 
 
 def _warnings(options: SidecarOptions, known: Iterable[str]) -> Iterator[Caution]:
-    """Return what is hardly ever meant, of options and of what was to be one."""
+    """Yield what is hardly ever meant: combinations of options, and misspelt variables."""
     yield from misspelt(known, os.environ)
     if options.dns_upstreams and options.dns_address is None:
         reason = "DNS is served nowhere, so it counts for nothing: say --dns-address as well"

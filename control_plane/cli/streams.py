@@ -1,8 +1,8 @@
-"""The standard streams of a run, whatever its caller made of them.
+"""The standard streams of a run, whatever its caller did with them.
 
 The rule of this module: a stream that the caller closed is /dev/null here, and an error in writing
-to standard output says that it is standard output. So no command has to ask what its output is, and
-none ends with a traceback because of it.
+to standard output names standard output. So no command has to check where its output goes, and none
+ends with a traceback because of it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ class _StandardOutput(io.FileIO):
     """Standard output without a buffer."""
 
     def write(self, data: Any) -> int:  # noqa: ANN401 - whatever has a buffer
-        """Write; an error names standard output as it would name another file."""
+        """Write; an error names standard output, as it would name another file."""
         try:
             return super().write(data)
         except OSError as error:
@@ -25,11 +25,11 @@ class _StandardOutput(io.FileIO):
 
 
 def open_streams() -> None:
-    """Give this process its three streams; call it once, before anything is printed."""
+    """Give this process its three streams; call this once, before anything is printed."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            # It gets the lowest number that is free, which is that of the closed stream, and so do
-            # the programs that this one starts.
+            # The new file gets the lowest free descriptor, which is that of the closed stream;
+            # child processes inherit it in that place.
             number = os.open(os.devnull, os.O_RDWR)
             os.set_inheritable(number, True)  # noqa: FBT003 - positional only
             setattr(sys, name, os.fdopen(number, mode, encoding="utf-8", closefd=False))
@@ -37,7 +37,8 @@ def open_streams() -> None:
     sys.stdout = io.TextIOWrapper(
         io.BufferedWriter(_StandardOutput(given.fileno(), "w", closefd=False)),
         encoding=given.encoding,
-        # What the encoding of the locale does not have is escaped, and costs nobody the rest.
+        # A character that the locale cannot encode is escaped, so that the rest can still be
+        # printed.
         errors="backslashreplace" if given.errors == "strict" else given.errors,
         line_buffering=given.line_buffering,
         write_through=given.write_through,
@@ -45,7 +46,7 @@ def open_streams() -> None:
 
 
 def drop_unwritten() -> None:
-    """Forget what a stream did not take, or Python would try again when it ends, and say 120."""
+    """Drop what a stream did not accept; or Python would retry at exit, and exit with 120."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

@@ -1,8 +1,9 @@
-"""What is said to somebody whose command does not exist here.
+"""What is said to a user whose command does not exist here.
 
-The rule of this module: a command that takes something away is never suggested just because its
-name looks like what was typed, nor is any other to somebody who typed a word for taking away. Who
-comes from ``cf``, ``istioctl`` or ``kubectl`` is told what that word is here.
+The rule of this module: a command that removes something is never suggested just because its name
+looks like what was typed, nor is any other command suggested for a typed word that means removal. A
+user of ``cf``, ``istioctl`` or ``kubectl`` is told the command here that corresponds to a word from
+there.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from control_plane.cli import catalog
 from control_plane.names import shown
 
 _TAKING_AWAY = ("delete", "destroy", "purge", "remove", "unmap", "ca activate", "ca retire")
-"""How commands begin after which something is not as it was."""
+"""The beginnings of commands that remove or undo something."""
 
 MEANT = {
     # cf
@@ -41,7 +42,7 @@ MEANT = {
     "proxy-status": "status",
     "ps": "status",
 }
-"""The command for a word, as one types it."""
+"""The command that is meant by a word, as the user types it."""
 
 _DOMAINS = "'c2c serve' has the setting --internal-domain, and 'c2c check' shows those there are"
 _ENV = "an app's environment is its runtime's; 'c2c help sidecar' says how an app is started"
@@ -94,7 +95,7 @@ EXPLAINED = {
     "pc": _ENVOY,
     "proxy-config": _ENVOY,
 }
-"""What to say of a word for which there is no command."""
+"""What to say about a word for which there is no command."""
 
 
 def no_command(word: str) -> str:
@@ -107,7 +108,7 @@ def no_command(word: str) -> str:
 
 
 def _similar(word: str) -> str:
-    """Return the command that looks most like a word, or nothing."""
+    """Return the command that looks most like a word, or ""."""
     names = [entry.name for group in catalog.GROUPS for entry in group.entries]
     near = difflib.get_close_matches(word, names, n=1)
     if not near or word.startswith(_TAKING_AWAY) or near[0].startswith(_TAKING_AWAY):

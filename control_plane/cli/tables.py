@@ -1,11 +1,11 @@
 """Data as a command prints it: columns for people, JSON for programs.
 
-The rule of this module: JSON is a list of flat objects with the API's field names, each field
+The rule of this module: JSON is a list of flat objects with the API's field names. Each field is
 always present and whole, so that a program needs neither a default nor a second call. Columns are
 those of ``cf``: three spaces between them and no lines. In a file nothing is left out. On a
-terminal that is too narrow, ids and lists are cut, or stand below their row, so that a row stays a
-row. Where there is no room even for that, each row becomes a block of names and values, as ``cf
-app`` prints them, all of them whole.
+terminal that is too narrow, ids and lists are cut, or stand below their row, so that a row remains
+one line. If even that does not fit, each row becomes a block of names and values, as ``cf app``
+prints them, all of them whole.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ _GAP, _NARROW_GAP = "   ", "  "
 _CUT = "..."
 
 _LEAST = 11
-"""Columns that are left of what is cut: eight characters tell two ids apart, in all likelihood."""
+"""Columns that are left of a cell that is cut: eight characters almost always tell two ids
+apart."""
 
 
 def record(message: Message) -> dict[str, object]:
@@ -39,10 +40,10 @@ def record(message: Message) -> dict[str, object]:
 
 
 def _add_unset(message: Message, made: dict[str, object]) -> None:
-    """Add what MessageToDict leaves out, such as since when something is that is not."""
+    """Add the fields that MessageToDict leaves out, such as an unset ``connected_since``."""
     for field in message.DESCRIPTOR.fields:
         shown = made.setdefault(field.name, None)
-        # A moment is a message too, and shown as a text.
+        # A timestamp is a message, too, but is shown as a text.
         if isinstance(shown, dict):
             _add_unset(getattr(message, field.name), shown)
         elif isinstance(shown, list) and field.message_type is not None:
@@ -62,13 +63,13 @@ def print_table(
     cut: Collection[str] = (),
     below: str = "",
 ) -> None:
-    """Print columns after an empty line, or a block for each row where they have no room at all.
+    """Print columns after an empty line, or a block for each row where they do not fit at all.
 
     Args:
-        columns: title and cells of each.
-        empty: what to say instead if there are no rows.
-        cut: titles of columns that may lose their end where there is no room.
-        below: title of a column whose cells stand below their rows where there is no room.
+        columns: the title and the cells of each column.
+        empty: what to print instead if there are no rows.
+        cut: titles of columns whose cells may lose their end where the table does not fit.
+        below: title of a column whose cells stand below their rows where the table does not fit.
     """
     click.echo()
     if not any(columns.values()):
@@ -90,7 +91,7 @@ def print_table(
 
 
 def fits(columns: Mapping[str, Sequence[object]]) -> bool:
-    """Tell whether there is room for whole columns where they are read."""
+    """Tell whether whole columns fit where they are read."""
     room = terminal_width()
     shown = {title: [cell(value) for value in cells] for title, cells in columns.items()}
     return room is None or _total(_widths(shown), _GAP) <= room
@@ -103,13 +104,13 @@ def with_room(
     *,
     cut: Collection[str] = (),
 ) -> Mapping[str, Sequence[object]]:
-    """Return columns and more of them, or other ones instead where these have no room.
+    """Return the columns and more of them, or others instead where these do not fit.
 
     Args:
-        columns: those that are there in any case.
-        more: for whoever has room.
-        instead: what says the same in less room, or below the rows.
-        cut: titles of columns that may lose their end.
+        columns: the columns that are there in any case.
+        more: further columns, where there is room.
+        instead: columns that say the same in less room, or below the rows.
+        cut: titles of columns whose cells may lose their end.
     """
     wide = {**columns, **more}
     widths = _widths({title: [cell(value) for value in cells] for title, cells in wide.items()})
@@ -121,7 +122,7 @@ def with_room(
 
 
 class InSpace(Protocol):
-    """What belongs to an app, whose space it names."""
+    """A message about something that belongs to an app; it names the space of the app."""
 
     @property
     def space(self) -> str:
@@ -133,19 +134,19 @@ class InSpace(Protocol):
 
 
 def spaces_of(found: Sequence[InSpace]) -> dict[str, list[object]]:
-    """Return columns that say of which space each row is."""
+    """Return columns that name the org and the space of each row."""
     return {"space": [each.space for each in found], "org": [each.org for each in found]}
 
 
 def place_of(each: InSpace) -> str:
-    """Return where something is, for the end of a sentence."""
+    """Return the org and the space of something, for the end of a sentence."""
     return f"in org {each.org} / space {each.space}"
 
 
 def with_spaces(
     columns: Mapping[str, Sequence[object]], found: Sequence[InSpace], *, cut: Collection[str] = ()
 ) -> Mapping[str, Sequence[object]]:
-    """Return columns and of which space each row is, in a column ``where`` if there is no room."""
+    """Return columns and the space of each row, in a column ``where`` if there is little room."""
     places = list(map(place_of, found))
     return with_room(columns, spaces_of(found), {"where": places}, cut=cut)
 
@@ -157,7 +158,7 @@ def print_fields(fields: Mapping[str, object]) -> None:
 
 
 def cell(value: object) -> str:
-    """Return a value as people read it."""
+    """Return a value as text for people."""
     match value:
         case bool():
             return "yes" if value else "no"
@@ -176,7 +177,7 @@ def _total(widths: Mapping[str, int], gap: str) -> int:
 
 
 def _narrowed(widths: Mapping[str, int], cut: Collection[str], excess: int) -> dict[str, int]:
-    """Return widths of which the widest that may be cut are narrower, by so much in all."""
+    """Return narrower widths: the widest of the columns that may be cut lose this much in all."""
     made = dict(widths)
     for _ in range(excess):
         wide = [each for each in made if each in cut and made[each] > max(_LEAST, cell_len(each))]
@@ -192,9 +193,9 @@ def _print(
     gap: str,
     lines: Sequence[str] = (),
 ) -> None:
-    """Print the titles and each row, and below it its line, if there is one."""
+    """Print the titles and each row, and below each row its extra line, if there is one."""
     titles = list(_padded(shown, widths.values()))
-    # Nothing has to line up with what stands after the last column.
+    # Nothing has to line up after the last column.
     titles[-1] = titles[-1].rstrip()
     click.echo(gap.join(click.style(title, bold=True) for title in titles))
     for number, row in enumerate(zip(*shown.values(), strict=True)):
@@ -220,7 +221,7 @@ def _print_blocks(shown: Mapping[str, Sequence[str]], room: int) -> None:
 
 
 def _print_fields(fields: Mapping[str, str], room: int | None) -> None:
-    """Print names and values, one each line; a long value is broken between words, if anywhere."""
+    """Print names and values, one per line; a long value is wrapped, but only between words."""
     width = max(map(len, fields)) + 1
     indent = " " * (width + len(_GAP))
     for title, value in fields.items():
@@ -229,7 +230,7 @@ def _print_fields(fields: Mapping[str, str], room: int | None) -> None:
 
 
 def wrapped(text: str, room: int, indent: str) -> str:
-    """Return lines with an indent that have room, broken between words only."""
+    """Return indented lines that fit, broken only between words."""
     return textwrap.fill(
         text,
         room,

@@ -1,4 +1,4 @@
-"""``trust-bundle`` and join tokens: what makes two sides believe each other."""
+"""``trust-bundle`` and join tokens: how server and clients come to trust each other."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def join_token(app_name: str, *, ttl: timedelta, uses: int, address_range: str |
     tell("")
     address = "auto"
     if address_range:
-        # Those who connect from one address cannot all have that.
+        # Clients that connect from one address cannot all have that address.
         address = "IP"
         tell(f"TIP: Next to an instance of the app, with an IP of {address_range}, run")
     else:
@@ -147,7 +147,7 @@ def join_tokens(app_name: str | None) -> None:
         ],
         "address range": [each.address_range or "-" for each in found],
         **(spaces_of(found) if where.is_all else {}),
-        # Never cut, since it is for 'c2c revoke-join-tokens'.
+        # Never cut, because users pass it to 'c2c revoke-join-tokens'.
         "guid": [each.guid for each in found],
     }
     print_table(columns, empty="No join tokens found.", below="guid")
