@@ -2,8 +2,8 @@
 
 The rule of this module: in grpc.aio a service belongs to a server and not to a port, so each port
 is a server of its own, with exactly the services that its clients may call. Nothing is shown or
-changed without proof of who asks: mTLS on the xDS port and on the operator's TCP port, a join token
-for enrolment, and the file mode for the operator's socket.
+changed without proof of the caller's identity or right: mTLS on the xDS port and on the operator's
+TCP port, a join token for enrolment, and the file mode for the operator's socket.
 """
 
 from __future__ import annotations
@@ -132,7 +132,8 @@ class Ports:
         self.announce_end()
         self._core.presence.hold()
         self._core.observed.feed.close()
-        # Before streams end, because an ended stream says nothing about who has a change.
+        # Before streams end, because an ended stream says nothing about which instances have a
+        # change.
         await self._core.observed.changes.close()
         self._core.convergence.stop()
         drain = Drain(self.discovery, self._core.clock)

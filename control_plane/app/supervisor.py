@@ -18,7 +18,7 @@ STOPPING = "STOPPING=1"
 """The server stops, perhaps by itself."""
 
 _PATIENCE_SECONDS = 1.0
-"""While systemd does not read, the server waits for so long, and does nothing else."""
+"""How long the server waits, and does nothing else, while systemd does not read."""
 
 
 def tell_supervisor(state: str) -> None:
