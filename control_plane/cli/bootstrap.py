@@ -1,7 +1,7 @@
 """``bootstrap``: the file that an instance's Envoy starts with.
 
 The rule of this module: what is printed is what the server says of itself, unless the user says
-otherwise. What is needed besides has to be given, and is not guessed.
+otherwise. If a file that Envoy needs besides is missing, the user is told so; nothing is made up.
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ class Client(NamedTuple):
     until: float = math.inf
 
     def waiting(self, timeout: timedelta) -> Client:
-        """Return the same connection with a limit on all its reads, against a server that hangs."""
+        """Return the same connection, whose reads end with this timeout if the server hangs."""
         return self._replace(until=time.monotonic() + seconds_of(timeout))
 
     def call(

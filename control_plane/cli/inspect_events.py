@@ -2,7 +2,8 @@
 
 The rule of this module: a line is printed as soon as its event arrives, and each line is whole, so
 that another program can read along. If the server goes away, the command waits for it. The server
-does not store past events, so a line says where events may be missing.
+does not store past events, so a line says, in the place of any such events, that some may be
+missing.
 """
 
 from __future__ import annotations

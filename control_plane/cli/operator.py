@@ -1,7 +1,7 @@
 """``issue-operator-cert``: permission to use the operator's port from another machine.
 
 The rule of this module: the private key is made here and never sent. Only its owner can read its
-file, and only the files that the command names are replaced.
+file, and no existing file is replaced unless the user asks for it.
 """
 
 from __future__ import annotations

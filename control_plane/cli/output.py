@@ -116,7 +116,7 @@ def some_of(parts: Sequence[str]) -> str:
 
 
 def printable(text: str) -> str:
-    """Return text without control characters (a refusal may quote what a client sent)."""
+    """Return text in which unprintable characters are escaped (it may quote what a client sent)."""
     if text.isprintable():
         return text
     return "".join(

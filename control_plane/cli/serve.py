@@ -63,7 +63,8 @@ def _option(setting: Setting) -> Callable[[Function], Function]:
     default = (
         "" if setting.name == "data_dir" else f" (Default: {_text(setting.default) or 'none'})"
     )
-    # For a list, the variable takes all values, separated by commas, but the option one each time.
+    # The variable of a list is shown, because its name differs from that of the option, which is
+    # given once for each value.
     variable = f" [{setting.variable}, with commas]" if setting.is_list else ""
     text = f"{setting.help.removesuffix('.')}{default}{variable}"
     if setting.is_switch:

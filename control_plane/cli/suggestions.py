@@ -14,7 +14,7 @@ from control_plane.cli import catalog
 from control_plane.names import shown
 
 _TAKING_AWAY = ("delete", "destroy", "purge", "remove", "unmap", "ca activate", "ca retire")
-"""The beginnings of commands that remove or undo something."""
+"""The beginnings of commands that remove something, or change which CA signs."""
 
 MEANT = {
     # cf

@@ -3,9 +3,9 @@
 The rule of this module: JSON is a list of flat objects with the API's field names. Each field is
 always present and whole, so that a program needs neither a default nor a second call. Columns are
 those of ``cf``: three spaces between them and no lines. In a file nothing is left out. On a
-terminal that is too narrow, ids and lists are cut, or stand below their row, so that a row remains
-one line. If even that does not fit, each row becomes a block of names and values, as ``cf app``
-prints them, all of them whole.
+terminal that is too narrow, ids and lists are cut, or stand below their row, so that rows stay
+rows. If even that does not fit, each row becomes a block of names and values, as ``cf app`` prints
+them, all of them whole.
 """
 
 from __future__ import annotations
