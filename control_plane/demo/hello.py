@@ -28,7 +28,7 @@ def _handler(name: str) -> type[BaseHTTPRequestHandler]:
             self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:
-            """Keep quiet: whoever asked has the answer."""
+            """Log nothing: the client has the answer."""
 
     return Hello
 

@@ -1,7 +1,8 @@
 """What to try while the demo is kept running.
 
-The rule of this module: every line works when it is pasted into another terminal. So a program that
-is not on PATH there is printed with its path, and one that this machine lacks is not mentioned.
+The rule of this module: every line works when it is pasted into another terminal. So PATH is
+extended first where a program would not be found, and a program that this machine lacks is not
+mentioned.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from control_plane.names import C2C_PORT
 from control_plane.sidecar.directory import ADMIN_SOCKET
 
 _PROGRAMS = Path(sys.executable).parent
-"""Where this installation has its programs, which may not be on PATH; maybe grpcurl too."""
+"""The directory of this installation's programs, perhaps including grpcurl; it may not be on
+PATH."""
 
 
 def invitation(directory: Path) -> Iterator[str]:

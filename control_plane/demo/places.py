@@ -1,7 +1,8 @@
 """The addresses and directories of the demo, on this machine only.
 
 The rule of this module: every instance has an address of its own in 127.0.0.0/8, as a container
-would have. Its app listens on a hidden one, as it would on the loopback address of the container.
+would have. Its app listens on another address, as it would on the loopback address of the
+container.
 """
 
 from __future__ import annotations
