@@ -2,10 +2,10 @@
 
 The rule of this module: our CA is added, and no CA is ever taken away. The file that a variable of
 the platform already names (a company's own roots, say) is the base of ours. Where there is nothing
-to add to, the variable is left unset, because our CA alone would cut the app off from the rest of
-the world. The files have fixed names and exist whatever the variables say, so that programs started
-by others can use them. A file that did not fit on the disk is tried again every minute, without
-waiting for the next CA.
+to add to, the variable is left as it is, because our CA alone would cut the app off from the rest
+of the world. The files have fixed names and exist whatever the variables say, so that programs
+started by others can use them. A file that did not fit on the disk is tried again every minute,
+without waiting for the next CA.
 """
 
 from __future__ import annotations

@@ -23,20 +23,17 @@ from control_plane.sidecar.directory import Credentials
 
 _OPTIONS: tuple[tuple[str, str | int], ...] = (
     ("grpc.ssl_target_name_override", SERVER_NAME),
-    # A table with the names of a thousand instances with a hundred routes exceeds gRPC's default of
-    # 4 MiB.
+    # The names of a thousand instances with a hundred routes exceed gRPC's default of 4 MiB.
     ("grpc.max_receive_message_length", 64 * 2**20),
     # The control plane is never behind the proxy that the app's environment may name.
     ("grpc.enable_http_proxy", 0),
     ("grpc.service_config_disable_resolution", 1),
-    # Otherwise a new channel could share the connection of an old one, and the identity shown on
-    # it.
+    # Otherwise a new channel could share an old one's connection, and the identity shown on it.
     ("grpc.use_local_subchannel_pool", 1),
     # The callers have a back-off of their own; gRPC's would grow to two minutes.
     ("grpc.initial_reconnect_backoff_ms", 500),
     ("grpc.max_reconnect_backoff_ms", 5_000),
-    # A server that moved is found by its name; by default, gRPC resolves that again only after 30
-    # s.
+    # A server that moved is found by its name; by default, gRPC resolves that every 30 s at most.
     ("grpc.dns_min_time_between_resolutions_ms", 1_000),
     # Notices a control plane that vanished without closing the connection.
     ("grpc.keepalive_time_ms", 30_000),

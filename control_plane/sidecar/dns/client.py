@@ -35,8 +35,11 @@ from control_plane.sidecar.retry import delays
 from control_plane.sidecar.seldom import Seldom
 
 TYPE_URL = "type.googleapis.com/c2c.v1.NameTable"
-"""The resource type.  It is the same as the planner's; a test compares them. If it were imported
-from there, each sidecar would load all the code that makes plans."""
+"""The resource type.
+
+It is the same as the planner's; a test compares them. If it were imported from there, each sidecar
+would load all the code that makes plans.
+"""
 
 RESOURCE_NAME = "name-table"
 """The only resource of that type that an instance has."""

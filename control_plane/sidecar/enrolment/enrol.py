@@ -75,8 +75,7 @@ async def enrol(options: SidecarOptions, *, new_key: KeyFactory, retry: Retry) -
         request = enrollment_pb2.EnrollRequest(
             token=options.token, csr=csr, address=address, app_address=options.app_address
         )
-        # gRPC may prefer another address of the server, to which the route from here is another
-        # one.
+        # gRPC might prefer another address of the server, to which another route leads from here.
         async with anonymous_channel(proven.server, proven.roots) as channel:
             stub = enrollment_pb2_grpc.EnrollmentServiceStub(channel)
             try:

@@ -18,7 +18,7 @@ from control_plane.clock import Clock
 from control_plane.sidecar.race import first_of
 
 LOOK_SECONDS = 5.0
-"""After how long to look again, because a child of our own hid orphans at the last look."""
+"""How often to look for orphans that a child of our own may have hidden at the last look."""
 
 FIRST_PROCESS = 1
 
