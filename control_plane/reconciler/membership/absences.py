@@ -7,7 +7,8 @@ from then on each has as much time as after a start. Otherwise the first instanc
 would refuse the others' connections and would not resolve their names.
 
 The running time of an instance is extended like that only once in each absence, so one Envoy that
-comes and goes does not keep the others from counting as gone. If the sidecar of an instance reports
+comes and goes does not keep the others from counting as gone, unless it is away whenever their time
+is up. If the sidecar of an instance reports
 meanwhile, the instance is given time once more, since its Envoy may just be waiting for its next
 attempt.
 """
