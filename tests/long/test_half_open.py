@@ -30,7 +30,7 @@ async def test_a_half_open_connection_is_given_up_by_both_ends(
 ) -> None:
     """Nothing goes through and nothing is closed; the next connection has the change."""
     limits = partial(ServerLimits, keepalive_seconds=SILENCE, keepalive_timeout_seconds=PATIENCE)
-    monkeypatch.setattr("control_plane.app.ports.ServerLimits", limits)
+    monkeypatch.setattr("control_plane.app.port_limits.ServerLimits", limits)
     async with scene(tmp_path) as here:
         (old,) = here.cloud.core.nodes.all_streams()
         here.net.fault = network.swallow

@@ -33,6 +33,7 @@ from control_plane.ca import (
 )
 from control_plane.cli import client, reach
 from control_plane.cli.reach import Away, Credentials, try_tls
+from control_plane.names import SERVER_NAME
 from control_plane.settings import Settings, SocketAddress
 from control_plane.store.files import write_private
 from tests.api import world
@@ -493,7 +494,7 @@ def test_an_alert_that_refuses_a_certificate_is_understood(
     now = datetime.now(UTC)
     by = create_authority("CA", now=now, lifetime=timedelta(days=1), key=new_key_pair(), serial=1)
     (directory / "by.pem").write_bytes(by.trust_bundle_pem)
-    request = ServerRequest(DEFAULT_TRUST_DOMAIN, (), ("127.0.0.1",))
+    request = ServerRequest(DEFAULT_TRUST_DOMAIN, (SERVER_NAME,), ("127.0.0.1",))
     leaf = issue(by, Profile(), request, key=new_key_pair, now=now, serial=2)
     (directory / "pair.pem").write_bytes((leaf.private_key_pem or b"") + leaf.certificate_chain_pem)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=directory / "by.pem")
