@@ -20,7 +20,7 @@ STRANGER_REQUEST_OCTETS = 64 * 1024
 STRANGER_SECONDS = 30
 """How long an unknown client may stay connected, and how long a call may take after that."""
 
-STRANGER_CALLS = 10
+STRANGER_CALLS = 20
 """How many calls an unknown client may have open on one connection. Each takes 22 KiB, even while
 its request has not been sent, and a client that enrols makes one."""
 

@@ -11,6 +11,8 @@ from control_plane.clock import Clock
 from control_plane.errors import Unavailable
 from control_plane.server.limits import ServerLimits, TokenBucket, TokenBuckets
 
+_PAUSE_SECONDS = 0.1
+
 
 class Arrivals:
     """Counts new streams, in all and by node."""
@@ -21,6 +23,7 @@ class Arrivals:
         self._all = TokenBucket(limits.new_streams_per_second, limits.new_streams_burst, clock)
         self._by_node = TokenBuckets.per_minute(most, clock)
         rate = limits.request_octets_per_second
+        self._clock = clock
         self._octets = None if rate is None else TokenBuckets(rate, limits.request_octets, clock)
 
     def let_in(self, node_id: str) -> None:
@@ -36,15 +39,15 @@ class Arrivals:
         if not self._all.take():
             raise Unavailable("too many new streams at once; come again in a moment")
 
-    def reads(self, who: str, octets: int) -> None:
-        """Count a request before it is parsed.
+    async def turn_to_read(self, who: str, octets: int) -> None:
+        """Count a request, and return once it may be parsed.
+
+        A client that sends too much is read more slowly: an Envoy before 1.38 says everything about
+        itself with each ACK, and may have to ACK a lot.
 
         Args:
             who: the client that sent it, identified by the certificate that it showed.
             octets: how long the request is.
-
-        Raises:
-            Unavailable: this client sent too many octets lately.
         """
-        if self._octets is not None and not self._octets.take(who, octets):
-            raise Unavailable("more octets of requests of one client than it may send; come later")
+        while self._octets is not None and not self._octets.take(who, octets):
+            await self._clock.sleep(_PAUSE_SECONDS)

@@ -179,10 +179,8 @@ class DiscoveryService:
         )
 
         async def fetch(raw: bytes, context: Context) -> bytes:
-            def read() -> SotwRequest:
-                self._by.arrivals.reads(caller(context), len(raw))
-                return parse_sotw(raw, self._limits.stream)
-
+            await self._by.arrivals.turn_to_read(caller(context), len(raw))
+            read = partial(parse_sotw, raw, self._limits.stream)
             write = partial(encode, variant=sotw, identifier=name)
             polling = Polling(read, write, context, self._by, seconds=seconds, otherwise=nothing)
             with self._opened(only, sotw, context) as live:

@@ -103,6 +103,7 @@ class Serving:
         try:
             raw = await self._first()
             while raw is not grpc.aio.EOF:
+                await self._by.arrivals.turn_to_read(self._who, len(raw))
                 self._take(raw)
                 raw = await self._context.read()
             self._live.half_closed = True
@@ -142,7 +143,6 @@ class Serving:
 
     def _take(self, raw: bytes) -> None:
         live, now = self._live, self._by.clock.monotonic()
-        self._by.arrivals.reads(self._who, len(raw))
         request = parse(raw, live.variant, self._by.limits.stream)
         connected = self._by.meet(live, request, self._context)
         events = (*connected, *live.stream.receive(request, now))
