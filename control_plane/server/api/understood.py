@@ -8,34 +8,22 @@ answered: a caller that asked for less than everything can search what it gets.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
-from typing import Any, cast
+from collections.abc import Iterator
+from typing import Any
 
-import grpc
 from google.protobuf.message import Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 
 from control_plane.errors import InvalidArgument
 from control_plane.server.access.admission import Context
-from control_plane.server.observability.audit import changes_something
+from control_plane.server.access.changing import ChangeInterceptor, Method
 
 
-class UnderstoodInterceptor(grpc.aio.ServerInterceptor):
+class UnderstoodInterceptor(ChangeInterceptor):
     """Refuses changes that this release does not fully understand; stands inside the audit log."""
 
-    async def intercept_service(
-        self,
-        continuation: Callable[
-            [grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]
-        ],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler[Any, Any] | None:
-        """Wrap the method that a call is for, if it changes something."""
-        handler = await continuation(handler_call_details)
-        name = handler_call_details.method.rpartition("/")[2]
-        if handler is None or handler.unary_unary is None or not changes_something(name):
-            return handler
-        method = cast("Callable[..., Awaitable[Any]]", handler.unary_unary)
+    def wrapped(self, method: Method, name: str) -> Method:  # noqa: ARG002 - all alike
+        """Return the method, for requests of which every field is known."""
 
         async def understood(request: Message, context: Context) -> Any:  # noqa: ANN401 - any message
             for unknown in _unknown_in(request):
@@ -45,11 +33,7 @@ class UnderstoodInterceptor(grpc.aio.ServerInterceptor):
                 )
             return await method(request, context)
 
-        return grpc.unary_unary_rpc_method_handler(
-            understood,
-            request_deserializer=handler.request_deserializer,
-            response_serializer=handler.response_serializer,
-        )
+        return understood
 
 
 def _unknown_in(message: Message) -> Iterator[str]:

@@ -8,10 +8,8 @@ operator's API carry no secrets, so their content is logged.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Any, cast
+from typing import Any
 
-import grpc
 import structlog
 from google.protobuf import json_format
 from google.protobuf.json_format import MessageToDict
@@ -20,9 +18,9 @@ from google.protobuf.message import Message
 from control_plane import log_events
 from control_plane.errors import ControlPlaneError
 from control_plane.server.access.admission import Context
+from control_plane.server.access.changing import ChangeInterceptor, Method
 from control_plane.server.access.peers import identities_in
 
-_READING = ("Get", "List", "Check", "Fetch", "Explain")
 CALLER_LEFT = "the caller left before it was answered"
 """The log of changes tells whether the change was made or dropped."""
 
@@ -30,40 +28,16 @@ LOCAL_OPERATOR = "local"
 """The user of the Unix socket: a process with the server's own user id, or root."""
 
 
-def changes_something(method: str) -> bool:
-    """Tell by its name whether a method of the operator's API may change anything."""
-    return not method.startswith(_READING)
-
-
-class AuditInterceptor(grpc.aio.ServerInterceptor):
+class AuditInterceptor(ChangeInterceptor):
     """Logs every call that may change something; stands inside those that refuse callers."""
 
     def __init__(self) -> None:
         """Write to the audit log."""
         self._audit = structlog.get_logger(log_events.AUDIT_LOGGER)
 
-    async def intercept_service(
-        self,
-        continuation: Callable[
-            [grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]
-        ],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler[Any, Any] | None:
-        """Wrap the method that a call is for, if it changes something."""
-        handler = await continuation(handler_call_details)
-        name = handler_call_details.method.rpartition("/")[2]
-        if handler is None or handler.unary_unary is None or not changes_something(name):
-            return handler
-        method = cast("Callable[..., Awaitable[Any]]", handler.unary_unary)
-        return grpc.unary_unary_rpc_method_handler(
-            self._telling(method, name),
-            request_deserializer=handler.request_deserializer,
-            response_serializer=handler.response_serializer,
-        )
+    def wrapped(self, method: Method, name: str) -> Method:
+        """Return the method, with a line of the audit log for each call."""
 
-    def _telling(
-        self, method: Callable[..., Awaitable[Any]], name: str
-    ) -> Callable[..., Awaitable[Any]]:
         async def told(request: Any, context: Context) -> Any:  # noqa: ANN401 - any message
             said = _said(request)
             outcome, revision = "done", 0
