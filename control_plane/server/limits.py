@@ -29,6 +29,9 @@ MOST_BUCKETS = 10_000
 
 _SECONDS_PER_MINUTE = 60.0
 
+_PAUSE_SECONDS = 0.1
+"""How long a client waits whose bucket is empty, before it is looked at again."""
+
 _MOST_CONNECTIONS = "grpc.max_allowed_incoming_connections"
 
 
@@ -236,6 +239,15 @@ class TokenBuckets:
         self._make_room()
         self._buckets[key] = bucket
         return bucket.take(tokens)
+
+    async def turn(self, key: str, tokens: int = 1) -> None:
+        """Take this many tokens from the bucket of a key, once it has them.
+
+        Args:
+            tokens: no more than a bucket holds.
+        """
+        while not self.take(key, tokens):
+            await self._clock.sleep(_PAUSE_SECONDS)
 
     def is_empty(self, key: str) -> bool:
         """Tell whether the bucket of a key has no token left."""

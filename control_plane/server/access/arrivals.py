@@ -11,8 +11,6 @@ from control_plane.clock import Clock
 from control_plane.errors import Unavailable
 from control_plane.server.limits import ServerLimits, TokenBucket, TokenBuckets
 
-_PAUSE_SECONDS = 0.1
-
 
 class Arrivals:
     """Counts new streams, in all and by node."""
@@ -23,7 +21,6 @@ class Arrivals:
         self._all = TokenBucket(limits.new_streams_per_second, limits.new_streams_burst, clock)
         self._by_node = TokenBuckets.per_minute(most, clock)
         rate = limits.request_octets_per_second
-        self._clock = clock
         self._octets = None if rate is None else TokenBuckets(rate, limits.request_octets, clock)
 
     def let_in(self, node_id: str) -> None:
@@ -49,5 +46,5 @@ class Arrivals:
             who: the client that sent it, identified by the certificate that it showed.
             octets: how long the request is.
         """
-        while self._octets is not None and not self._octets.take(who, octets):
-            await self._clock.sleep(_PAUSE_SECONDS)
+        if self._octets is not None:
+            await self._octets.turn(who, octets)

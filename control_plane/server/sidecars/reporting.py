@@ -11,7 +11,7 @@ no longer than any other does.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
 import grpc
@@ -61,7 +61,7 @@ class Reporting:
         expected: Callable[[], Facts],
         answer: Callable[[Facts], object],
         seconds: Callable[[], float],
-        has_turn: Callable[[], bool],
+        turn: Callable[[], Awaitable[None]],
         clock: Clock,
     ) -> None:
         """Start before the first report.
@@ -71,15 +71,14 @@ class Reporting:
             expected: returns what it should say.
             answer: returns what to say to a sidecar that should say this.
             seconds: returns how old the last word of a sidecar may be.
-            has_turn: tells whether another report may be read now, which is counted; whoever
-                sends more waits.
+            turn: counts a report, and returns once another one may be read.
             clock: tells how old it is.
         """
         self._take = take
         self._expected = expected
         self._answer = answer
         self._seconds = seconds
-        self._has_turn = has_turn
+        self._turn = turn
         self._clock = clock
         self._said = Facts()
         self._told = Facts()
@@ -125,8 +124,7 @@ class Reporting:
                 self._spoke_at = self._clock.monotonic()
                 if self._has_news(self._expected()):
                     self._woken.set()
-                while not self._has_turn():
-                    await self._clock.sleep(_AT_ONCE)
+                await self._turn()
             self.end(None)
         except grpc.aio.BaseError:
             self.end(None)

@@ -189,7 +189,7 @@ class SidecarService(sidecar_pb2_grpc.SidecarServiceServicer):
             expected=lambda: reports.expected(identity),
             answer=lambda facts: reports.answer(self._proof.again(context, identity), facts),
             seconds=lambda: reports.attestation.report_seconds,
-            has_turn=lambda: self._pace.take(instance),
+            turn=lambda: self._pace.turn(instance),
             clock=self._clock,
         )
         before = self._kept.get(instance)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 
 from control_plane.server.limits import STRANGER_CALLS, ServerLimits, TokenBucket, TokenBuckets
+from tests.unit.reconciler.clocks import ManualClock
 
 
 class FakeClock:
@@ -75,6 +77,21 @@ def test_each_has_a_bucket_of_its_own() -> None:
     clock.seconds += 1
 
     assert not buckets.is_empty("one")
+
+
+async def test_a_client_whose_bucket_is_empty_waits_for_its_turn() -> None:
+    """As long as the rate says, whatever others take meanwhile."""
+    clock = ManualClock()
+    buckets = TokenBuckets(10.0, 5, clock)
+    await buckets.turn("a", 5)
+    waiting = asyncio.create_task(buckets.turn("a", 3))
+    await clock.advance(0.2)
+    assert not waiting.done()
+    await buckets.turn("b", 5)
+
+    await clock.advance(0.2)
+    assert waiting.done()
+    assert not buckets.take("a", 2)
 
 
 def test_buckets_are_bounded() -> None:
