@@ -7,11 +7,12 @@ has who tried.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -282,9 +283,7 @@ async def test_who_gives_up_to_ask_again_undoes_nothing(
             await disk.begun.wait()
             second = asyncio.create_task(somebody.enrol(csr=request))
             await asked.wait()
-            second.cancel()
-            refusals = partial(told, lines, log_events.AUDIT_ENROLLMENT_REFUSED)
-            await eventually(refusals, "the server knows that it left")
+            await gives_up(second, lines)
             disk.go_on.set()
             await other
             await cf.create_app("app-d")  # after whatever else is to be written
@@ -310,6 +309,13 @@ async def test_nobody_becomes_an_instance_again_that_was_removed(tmp_path: Path)
         assert token.uses_left == 0
 
 
+async def gives_up(call: asyncio.Task[object], lines: list[MutableMapping[str, Any]]) -> None:
+    """Cancel a call, and wait until the server knows that its caller left."""
+    call.cancel()
+    refusals = partial(told, lines, log_events.AUDIT_ENROLLMENT_REFUSED)
+    await eventually(refusals, "the server knows that it left")
+
+
 async def test_who_gave_up_and_is_back_at_once_finds_its_token_good(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -329,9 +335,7 @@ async def test_who_gave_up_and_is_back_at_once_finds_its_token_good(
             disk.slows_down(patch)
             first = asyncio.create_task(somebody.enrol())
             await disk.begun.wait()
-            first.cancel()
-            refusals = partial(told, lines, log_events.AUDIT_ENROLLMENT_REFUSED)
-            await eventually(refusals, "the server knows that it left")
+            await gives_up(first, lines)
             disk.begun.clear()
             disk.lets_one_pass()
             await disk.begun.wait()
