@@ -10,10 +10,10 @@ import structlog
 from control_plane import log_events
 from control_plane.app.control_plane import ControlPlane
 from control_plane.app.process import allow_connections, search_memory_less, why_too_few
-from control_plane.app.supervisor import READY, STOPPING, tell_supervisor
 from control_plane.errors import ControlPlaneError
 from control_plane.reconciler.certificates.dumps import forbid_dumps
 from control_plane.settings import Settings
+from control_plane.supervisor import READY, STOPPING, tell_supervisor
 
 
 class ControlPlaneDied(ControlPlaneError):

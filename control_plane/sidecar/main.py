@@ -61,6 +61,7 @@ from control_plane.sidecar.retry import Retry
 from control_plane.sidecar.running import RunningInstance
 from control_plane.sidecar.services import keep_running
 from control_plane.sidecar.signals import Signals
+from control_plane.supervisor import READY, tell_supervisor
 
 NAMES_SECONDS = 5.0
 """How long the app waits for its names at most; it may look them up as soon as it starts."""
@@ -164,6 +165,7 @@ class _Sidecar:
             instance = RunningInstance(
                 envoy, app, admin, reporter, signals=self.signals, options=self.options
             )
+            tell_supervisor(READY)
             return await instance.to_the_end()
 
     def _renewal(self, joined: Membership, live: LiveCredentials) -> Renewal:

@@ -22,6 +22,7 @@ from control_plane.sidecar.processes.envoy_admin import EnvoyAdmin
 from control_plane.sidecar.race import first_of, within
 from control_plane.sidecar.reports.report import Reporter
 from control_plane.sidecar.signals import Signals
+from control_plane.supervisor import STOPPING, tell_supervisor
 
 ENVOY_STOP_SECONDS = 5.0
 """How long Envoy may take to end once nothing is left for it to do; it takes milliseconds."""
@@ -57,6 +58,7 @@ class RunningInstance:
     async def to_the_end(self) -> int:
         """Return the exit code once Envoy and the app have ended, for whatever reason."""
         await first_of(self.signals.stop.wait(), self._one_ended())
+        tell_supervisor(STOPPING)
         log = structlog.get_logger(__name__)
         if self.app is not None and self.app.has_ended:
             code = await self.app.ended()

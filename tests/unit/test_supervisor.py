@@ -1,4 +1,4 @@
-"""What systemd is told of a server that it started as a service of ``Type=notify``."""
+"""What systemd is told of a control plane that it started as a service of ``Type=notify``."""
 
 from __future__ import annotations
 
@@ -7,26 +7,17 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from control_plane.app.supervisor import READY, tell_supervisor
+from control_plane.supervisor import READY, tell_supervisor
+from tests.supervisor import supervisor, was_told_no_more
 
 C2C = str(Path(sys.executable).with_name("c2c"))
 DEADLINE = 30.0
 ANY_PORT = {f"C2C_{name}_ADDRESS": "127.0.0.1:0" for name in ("XDS", "ENROLL", "HTTP")}
-
-
-@contextmanager
-def supervisor(address: str) -> Iterator[socket.socket]:
-    """Listen as systemd does, until the block ends."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
-        listening.bind("\0" + address[1:] if address.startswith("@") else address)
-        listening.settimeout(DEADLINE)
-        yield listening
 
 
 @pytest.mark.parametrize("kind", ["file", "abstract"])
@@ -51,9 +42,7 @@ def test_a_start_is_told_once_commands_are_answered(tmp_path: Path, kind: str) -
         finally:
             process.kill()
             process.communicate()
-        told.settimeout(0)
-        with pytest.raises(BlockingIOError):
-            told.recv(100)
+        was_told_no_more(told)
 
     assert process.returncode == 0
 
@@ -71,9 +60,7 @@ def test_a_start_that_fails_is_never_told(tmp_path: Path) -> None:
             timeout=DEADLINE,
             check=False,
         )
-        told.settimeout(0)
-        with pytest.raises(BlockingIOError):
-            told.recv(100)
+        was_told_no_more(told)
 
     assert ran.returncode == 1
     assert "cannot listen on 192.0.2.1:0" in ran.stderr.lower()

@@ -12,13 +12,13 @@ from contextlib import suppress
 
 READY = "READY=1"
 """The start is complete. Without this, ``systemctl start`` would report success at once, even for a
-server that ends a moment later because its settings are wrong."""
+process that ends a moment later because its settings are wrong."""
 
 STOPPING = "STOPPING=1"
-"""The server stops, perhaps by itself."""
+"""This process stops, perhaps by itself."""
 
 _PATIENCE_SECONDS = 1.0
-"""How long the server waits, and does nothing else, while systemd does not read."""
+"""How long this process waits, and does nothing else, while systemd does not read."""
 
 
 def tell_supervisor(state: str) -> None:
