@@ -21,6 +21,7 @@ from control_plane.ca import Authority, Profile, load_trusted, new_key_pair
 from control_plane.clock import Clock
 from control_plane.model.change import Decision
 from control_plane.model.draining import leave_draining
+from control_plane.model.operators import is_revoked
 from control_plane.model.state import State
 from control_plane.nodes import Nodes
 from control_plane.planner import Planner, PlanOptions
@@ -100,7 +101,11 @@ class Core:
         """What makes a certificate of ours invalid before its end."""
         authorities = self.authorities
         return Validity(
-            self.settings.trust_domain, self.clock, authorities.issuers, authorities.is_gone
+            self.settings.trust_domain,
+            self.clock,
+            authorities.issuers,
+            authorities.is_gone,
+            lambda serial: is_revoked(self.registry.state, serial),
         )
 
 

@@ -15,13 +15,13 @@ from control_plane.api.v1 import (
     trust_pb2_grpc,
 )
 from control_plane.app.core import Core, new_serial
-from control_plane.server.access.operators import OperatorService
 from control_plane.server.api.certificate_authorities import CertificateAuthorityService
+from control_plane.server.api.operators import OperatorService
 from control_plane.server.api.trust import TrustService
 
 
 def add_trust(server: grpc.aio.Server, core: Core, xds_server: Callable[[], str]) -> None:
-    """Have a server show the CAs, rotate them, and issue operators' certificates.
+    """Have a server show the CAs, rotate them, and issue and revoke operators' certificates.
 
     Args:
         server: a server that only operators can reach.
@@ -30,7 +30,7 @@ def add_trust(server: grpc.aio.Server, core: Core, xds_server: Callable[[], str]
     """
     authorities, trust_domain = core.authorities, core.settings.trust_domain
     operator_pb2_grpc.add_OperatorServiceServicer_to_server(
-        OperatorService(authorities.current, trust_domain, new_serial=new_serial, clock=core.clock),
+        OperatorService(core.registry, core.validity, authorities.current, new_serial=new_serial),
         server,
     )
     trust_pb2_grpc.add_TrustServiceServicer_to_server(

@@ -104,6 +104,14 @@ GROUPS = (
         (
             Entry("trust-bundle", "Print the CA certificates that clients have to trust", "trust"),
             Entry("issue-operator-cert", "Issue a certificate for the operator's port", "operator"),
+            Entry(
+                "operator-certs", "List the certificates for the operator's port", "operator_certs"
+            ),
+            Entry(
+                "revoke-operator-cert",
+                "Make certificates for the operator's port worthless",
+                "operator_certs",
+            ),
             Entry("ca list", "List the CA that signs, and the one that comes or goes", "authority"),
             Entry("ca prepare", "Have another CA trusted everywhere", "authority"),
             Entry("ca activate", "Have the prepared CA sign", "authority"),

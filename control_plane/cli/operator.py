@@ -36,7 +36,7 @@ from control_plane.store.files import write_private, write_public
         "Writes NAME.pem, NAME.key and NAME-ca.pem, for a server with --admin-address. Whoever has",
         "the key can do all that c2c can do.",
     ],
-    see_also=["serve", "trust-bundle"],
+    see_also=["operator-certs", "revoke-operator-cert", "serve", "trust-bundle"],
 )
 @click.argument("name", metavar="NAME")
 @click.option(

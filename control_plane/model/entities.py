@@ -204,6 +204,27 @@ class JoinToken:
 
 
 @dataclass(frozen=True, slots=True)
+class OperatorCertificate:
+    """A certificate that makes its holder an operator; what is said of it, and not itself.
+
+    Attributes:
+        serial: its serial number (RFC 5280, section 4.1.2.2).
+        name: its holder, in the audit log; "" if it was not issued here.
+        ends_at: when it ends, revoked or not.
+        issued_at: None if it was not issued here.
+        issued_by: serial of the certificate with which it was asked for; None for the socket.
+        revoked_at: since when it has been worthless; None if it was not revoked.
+    """
+
+    serial: int
+    name: str
+    ends_at: datetime
+    issued_at: datetime | None = None
+    issued_by: int | None = None
+    revoked_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Tombstone:
     """What is left of an instance that was removed, because its Envoy may come back.
 
@@ -248,7 +269,10 @@ class DrainingCaller:
 Draining = DrainingPort | DrainingCaller
 """What was removed, but is still served for a while."""
 
-Entity = App | Instance | RouteMapping | NetworkPolicy | JoinToken | Tombstone | Draining
+Permit = JoinToken | OperatorCertificate
+"""Permission to come in from another machine, until it ends or is revoked."""
+
+Entity = App | Instance | RouteMapping | NetworkPolicy | Permit | Tombstone | Draining
 """Everything for which the store keeps a row."""
 
 
@@ -263,6 +287,8 @@ def key_of(entity: Entity) -> Hashable:
             return entity
         case JoinToken():
             return JoinToken, entity.digest
+        case OperatorCertificate():
+            return OperatorCertificate, entity.serial
         case Tombstone():
             return Tombstone, entity.instance_guid
         case DrainingPort(app, app_port, proxy_port):

@@ -24,6 +24,7 @@ from control_plane.model.entities import (
     InstanceStatus,
     JoinToken,
     NetworkPolicy,
+    OperatorCertificate,
     RouteMapping,
     Source,
     Tombstone,
@@ -36,14 +37,18 @@ from control_plane.names import Address, AppGuid, Hostname, InstanceGuid
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Apps, instances, routes, policies, tokens, what is left of removed entities, and indexes.
+    """Apps, instances, routes, policies, who may come in, what is left of the removed, and indexes.
 
-    ``apps``, ``instances`` and ``tokens`` may be read as maps; everything else is read by methods.
+    ``apps``, ``instances``, ``tokens`` and ``operator_certificates`` may be read as maps;
+    everything else is read by methods.
     """
 
     apps: HashTrieMap[AppGuid, App] = field(default_factory=HashTrieMap)
     instances: HashTrieMap[InstanceGuid, Instance] = field(default_factory=HashTrieMap)
     tokens: HashTrieMap[str, JoinToken] = field(default_factory=HashTrieMap)
+    operator_certificates: HashTrieMap[int, OperatorCertificate] = field(
+        default_factory=HashTrieMap
+    )
     tombstones: HashTrieMap[InstanceGuid, Tombstone] = field(default_factory=HashTrieMap)
     draining: HashTrieMap[Hashable, Draining] = field(default_factory=HashTrieMap)
     guid_by_key: HashTrieMap[AppKey, AppGuid] = field(default_factory=HashTrieMap)
@@ -71,6 +76,7 @@ class State:
         yield from self.all_routes()
         yield from self.all_policies()
         yield from self.all_tokens()
+        yield from self.operator_certificates.values()
         yield from self.all_tombstones()
         yield from self.all_draining()
 
@@ -205,6 +211,9 @@ class State:
                 )
             case JoinToken():
                 return replace(self, tokens=self.tokens.insert(entity.digest, entity))
+            case OperatorCertificate(serial):
+                known = self.operator_certificates.insert(serial, entity)
+                return replace(self, operator_certificates=known)
             case Tombstone(guid):
                 return replace(self, tombstones=self.tombstones.insert(guid, entity))
             case DrainingPort() | DrainingCaller():
@@ -238,6 +247,9 @@ class State:
                 )
             case JoinToken():
                 return replace(self, tokens=self.tokens.discard(entity.digest))
+            case OperatorCertificate(serial):
+                known = self.operator_certificates.discard(serial)
+                return replace(self, operator_certificates=known)
             case Tombstone(guid):
                 return replace(self, tombstones=self.tombstones.discard(guid))
             case DrainingPort() | DrainingCaller():

@@ -118,6 +118,16 @@ STEPS: tuple[Step, ...] = (
         )""",
     ),
     ("ALTER TABLE apps ADD COLUMN health_check_type TEXT DEFAULT 'port' NOT NULL",),
+    (
+        """CREATE TABLE operator_certificates (
+            serial TEXT NOT NULL PRIMARY KEY,
+            name TEXT NOT NULL,
+            ends_at TEXT NOT NULL,
+            issued_at TEXT,
+            issued_by TEXT,
+            revoked_at TEXT
+        )""",
+    ),
 )
 """Step n leads from version n - 1 to version n; version 0 is an empty database."""
 

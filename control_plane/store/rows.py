@@ -26,6 +26,7 @@ from control_plane.model.entities import (
     JoinToken,
     NetworkPolicy,
     OperatingSystem,
+    OperatorCertificate,
     RouteMapping,
     Tombstone,
     Transport,
@@ -38,7 +39,7 @@ Row = Mapping[Any, Any]
 """A row by column name."""
 
 
-def table_of(entity: Entity) -> Table:
+def table_of(entity: Entity) -> Table:  # noqa: PLR0911 - one for each kind of entity
     """Return the table that an entity has its row in."""
     match entity:
         case App():
@@ -51,6 +52,8 @@ def table_of(entity: Entity) -> Table:
             return schema.NETWORK_POLICIES
         case JoinToken():
             return schema.JOIN_TOKENS
+        case OperatorCertificate():
+            return schema.OPERATOR_CERTIFICATES
         case Tombstone():
             return schema.TOMBSTONES
         case DrainingPort():
@@ -61,7 +64,7 @@ def table_of(entity: Entity) -> Table:
             assert_never(entity)
 
 
-def row_of(entity: Entity) -> Row:
+def row_of(entity: Entity) -> Row:  # noqa: PLR0911 - one for each kind of entity
     """Return an entity's row by column name."""
     match entity:
         case App():
@@ -108,6 +111,15 @@ def row_of(entity: Entity) -> Row:
                 "guid": entity.guid,
                 "created_at": entity.created_at and entity.created_at.isoformat(),
                 "uses": entity.uses,
+            }
+        case OperatorCertificate():
+            return {
+                "serial": f"{entity.serial:x}",
+                "name": entity.name,
+                "ends_at": entity.ends_at.isoformat(),
+                "issued_at": entity.issued_at and entity.issued_at.isoformat(),
+                "issued_by": entity.issued_by and f"{entity.issued_by:x}",
+                "revoked_at": entity.revoked_at and entity.revoked_at.isoformat(),
             }
         case Tombstone():
             return {
@@ -186,6 +198,17 @@ def _join_token(row: Row) -> JoinToken:
     )
 
 
+def _operator_certificate(row: Row) -> OperatorCertificate:
+    return OperatorCertificate(
+        serial=int(row["serial"], 16),
+        name=row["name"],
+        ends_at=datetime.fromisoformat(row["ends_at"]),
+        issued_at=row["issued_at"] and datetime.fromisoformat(row["issued_at"]),
+        issued_by=row["issued_by"] and int(row["issued_by"], 16),
+        revoked_at=row["revoked_at"] and datetime.fromisoformat(row["revoked_at"]),
+    )
+
+
 def _tombstone(row: Row) -> Tombstone:
     return Tombstone(
         instance_guid=InstanceGuid(row["instance_guid"]),
@@ -218,6 +241,7 @@ READERS: tuple[tuple[Table, Callable[[Row], Entity]], ...] = (
     (schema.ROUTE_MAPPINGS, _route_mapping),
     (schema.NETWORK_POLICIES, _network_policy),
     (schema.JOIN_TOKENS, _join_token),
+    (schema.OPERATOR_CERTIFICATES, _operator_certificate),
     (schema.TOMBSTONES, _tombstone),
     (schema.DRAINING_PORTS, _draining_port),
     (schema.DRAINING_CALLERS, _draining_caller),

@@ -96,6 +96,18 @@ JOIN_TOKENS = Table(
     Index("join_tokens_by_app", "app_guid"),
 )
 
+# A serial has up to 160 bits, which no column of integers holds. Here it is hexadecimal.
+OPERATOR_CERTIFICATES = Table(
+    "operator_certificates",
+    _METADATA,
+    Column("serial", Text, primary_key=True, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("ends_at", Text, nullable=False),
+    Column("issued_at", Text),
+    Column("issued_by", Text),
+    Column("revoked_at", Text),
+)
+
 # Without references, because neither the instance nor, perhaps, its app exists any more.
 TOMBSTONES = Table(
     "tombstones",

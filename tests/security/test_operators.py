@@ -57,6 +57,8 @@ CALLS = {
     "/c2c.v1.JoinTokenService/CreateJoinToken": b"",
     "/c2c.v1.JoinTokenService/ListJoinTokens": b"",
     "/c2c.v1.OperatorService/IssueOperatorCertificate": b"",
+    "/c2c.v1.OperatorService/ListOperatorCertificates": b"",
+    "/c2c.v1.OperatorService/RevokeOperatorCertificates": b"",
     "/c2c.v1.TrustService/GetTrustBundle": b"",
     "/c2c.v1.CertificateAuthorityService/ListCertificateAuthorities": b"",
     "/c2c.v1.CertificateAuthorityService/RetireCertificateAuthority": b"",
@@ -259,7 +261,7 @@ async def issue_for(cf: Platform, seconds: float) -> Holder:
 
 
 async def test_no_operator_is_one_for_longer_than_90_days(tmp_path: Path) -> None:
-    """Nothing revokes the certificate, so a longer life is refused, as is one of no use."""
+    """A longer life is refused, as is one of no use."""
     most = 90 * 24 * 3600
     async with control_plane(tmp_path) as cf:
         for seconds in (59, most + 1):

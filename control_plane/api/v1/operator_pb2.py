@@ -23,19 +23,30 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x63\x32\x63/v1/operator.proto\x12\x06\x63\x32\x63.v1\x1a\x1egoogle/protobuf/duration.proto\"d\n\x1fIssueOperatorCertificateRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03\x63sr\x18\x02 \x01(\x0c\x12&\n\x03ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"M\n IssueOperatorCertificateResponse\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\x12\x14\n\x0ctrust_bundle\x18\x02 \x01(\t2\x80\x01\n\x0fOperatorService\x12m\n\x18IssueOperatorCertificate\x12\'.c2c.v1.IssueOperatorCertificateRequest\x1a(.c2c.v1.IssueOperatorCertificateResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x63\x32\x63/v1/operator.proto\x12\x06\x63\x32\x63.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"d\n\x1fIssueOperatorCertificateRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03\x63sr\x18\x02 \x01(\x0c\x12&\n\x03ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"M\n IssueOperatorCertificateResponse\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\x12\x14\n\x0ctrust_bundle\x18\x02 \x01(\t\"\xef\x01\n\x13OperatorCertificate\x12\x0e\n\x06serial\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12-\n\tissued_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x10issued_by_serial\x18\x04 \x01(\t\x12\x11\n\tissued_by\x18\x05 \x01(\t\x12.\n\nexpires_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nrevoked_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"!\n\x1fListOperatorCertificatesRequest\"U\n ListOperatorCertificatesResponse\x12\x31\n\x0c\x63\x65rtificates\x18\x01 \x03(\x0b\x32\x1b.c2c.v1.OperatorCertificate\"A\n!RevokeOperatorCertificatesRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06serial\x18\x02 \x01(\t\"d\n\"RevokeOperatorCertificatesResponse\x12,\n\x07revoked\x18\x01 \x03(\x0b\x32\x1b.c2c.v1.OperatorCertificate\x12\x10\n\x08revision\x18\x02 \x01(\x03\x32\xe4\x02\n\x0fOperatorService\x12m\n\x18IssueOperatorCertificate\x12\'.c2c.v1.IssueOperatorCertificateRequest\x1a(.c2c.v1.IssueOperatorCertificateResponse\x12m\n\x18ListOperatorCertificates\x12\'.c2c.v1.ListOperatorCertificatesRequest\x1a(.c2c.v1.ListOperatorCertificatesResponse\x12s\n\x1aRevokeOperatorCertificates\x12).c2c.v1.RevokeOperatorCertificatesRequest\x1a*.c2c.v1.RevokeOperatorCertificatesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'c2c.v1.operator_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ISSUEOPERATORCERTIFICATEREQUEST']._serialized_start=65
-  _globals['_ISSUEOPERATORCERTIFICATEREQUEST']._serialized_end=165
-  _globals['_ISSUEOPERATORCERTIFICATERESPONSE']._serialized_start=167
-  _globals['_ISSUEOPERATORCERTIFICATERESPONSE']._serialized_end=244
-  _globals['_OPERATORSERVICE']._serialized_start=247
-  _globals['_OPERATORSERVICE']._serialized_end=375
+  _globals['_ISSUEOPERATORCERTIFICATEREQUEST']._serialized_start=98
+  _globals['_ISSUEOPERATORCERTIFICATEREQUEST']._serialized_end=198
+  _globals['_ISSUEOPERATORCERTIFICATERESPONSE']._serialized_start=200
+  _globals['_ISSUEOPERATORCERTIFICATERESPONSE']._serialized_end=277
+  _globals['_OPERATORCERTIFICATE']._serialized_start=280
+  _globals['_OPERATORCERTIFICATE']._serialized_end=519
+  _globals['_LISTOPERATORCERTIFICATESREQUEST']._serialized_start=521
+  _globals['_LISTOPERATORCERTIFICATESREQUEST']._serialized_end=554
+  _globals['_LISTOPERATORCERTIFICATESRESPONSE']._serialized_start=556
+  _globals['_LISTOPERATORCERTIFICATESRESPONSE']._serialized_end=641
+  _globals['_REVOKEOPERATORCERTIFICATESREQUEST']._serialized_start=643
+  _globals['_REVOKEOPERATORCERTIFICATESREQUEST']._serialized_end=708
+  _globals['_REVOKEOPERATORCERTIFICATESRESPONSE']._serialized_start=710
+  _globals['_REVOKEOPERATORCERTIFICATESRESPONSE']._serialized_end=810
+  _globals['_OPERATORSERVICE']._serialized_start=813
+  _globals['_OPERATORSERVICE']._serialized_end=1169
 # @@protoc_insertion_point(module_scope)

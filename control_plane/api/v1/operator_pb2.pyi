@@ -3,9 +3,12 @@
 isort:skip_file
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -70,3 +73,145 @@ class IssueOperatorCertificateResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___IssueOperatorCertificateResponse: _TypeAlias = IssueOperatorCertificateResponse  # noqa: Y015
+
+@_typing.final
+class OperatorCertificate(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERIAL_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    ISSUED_AT_FIELD_NUMBER: _builtins.int
+    ISSUED_BY_SERIAL_FIELD_NUMBER: _builtins.int
+    ISSUED_BY_FIELD_NUMBER: _builtins.int
+    EXPIRES_AT_FIELD_NUMBER: _builtins.int
+    REVOKED_AT_FIELD_NUMBER: _builtins.int
+    serial: _builtins.str
+    """The serial number, in hexadecimal."""
+    name: _builtins.str
+    """The name of its holder in the audit log; empty if it was not issued by this control plane."""
+    issued_by_serial: _builtins.str
+    """The serial number of the certificate with which it was asked for, and the name of that one's
+    holder; empty if that was on the server's own socket.
+    """
+    issued_by: _builtins.str
+    @_builtins.property
+    def issued_at(self) -> _timestamp_pb2.Timestamp:
+        """Absent if it was not issued by this control plane."""
+
+    @_builtins.property
+    def expires_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def revoked_at(self) -> _timestamp_pb2.Timestamp:
+        """Since when it has been worthless; absent if it was not revoked."""
+
+    def __init__(
+        self,
+        *,
+        serial: _builtins.str = ...,
+        name: _builtins.str = ...,
+        issued_at: _timestamp_pb2.Timestamp | None = ...,
+        issued_by_serial: _builtins.str = ...,
+        issued_by: _builtins.str = ...,
+        expires_at: _timestamp_pb2.Timestamp | None = ...,
+        revoked_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at", "issued_at", b"issued_at", "revoked_at", b"revoked_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at", "issued_at", b"issued_at", "issued_by", b"issued_by", "issued_by_serial", b"issued_by_serial", "name", b"name", "revoked_at", b"revoked_at", "serial", b"serial"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OperatorCertificate: _TypeAlias = OperatorCertificate  # noqa: Y015
+
+@_typing.final
+class ListOperatorCertificatesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListOperatorCertificatesRequest: _TypeAlias = ListOperatorCertificatesRequest  # noqa: Y015
+
+@_typing.final
+class ListOperatorCertificatesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CERTIFICATES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def certificates(self) -> _containers.RepeatedCompositeFieldContainer[Global___OperatorCertificate]:
+        """Holder by holder; for each, the certificate that expires first comes first."""
+
+    def __init__(
+        self,
+        *,
+        certificates: _abc.Iterable[Global___OperatorCertificate] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificates", b"certificates"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListOperatorCertificatesResponse: _TypeAlias = ListOperatorCertificatesResponse  # noqa: Y015
+
+@_typing.final
+class RevokeOperatorCertificatesRequest(_message.Message):
+    """One of the two."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    SERIAL_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The holder whose certificates to revoke, as it is in the audit log."""
+    serial: _builtins.str
+    """The serial number of the only certificate to revoke, in hexadecimal. It need not be one that
+    this control plane remembers, which a restored database may not do.
+    """
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        serial: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "serial", b"serial"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RevokeOperatorCertificatesRequest: _TypeAlias = RevokeOperatorCertificatesRequest  # noqa: Y015
+
+@_typing.final
+class RevokeOperatorCertificatesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVOKED_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    """The number of the transaction that has the change, counted since the control plane started;
+    changes that came together share one. If nothing changed, the number of the newest transaction.
+    """
+    @_builtins.property
+    def revoked(self) -> _containers.RepeatedCompositeFieldContainer[Global___OperatorCertificate]:
+        """What was revoked by this, and had not been before."""
+
+    def __init__(
+        self,
+        *,
+        revoked: _abc.Iterable[Global___OperatorCertificate] | None = ...,
+        revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision", "revoked", b"revoked"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RevokeOperatorCertificatesResponse: _TypeAlias = RevokeOperatorCertificatesResponse  # noqa: Y015

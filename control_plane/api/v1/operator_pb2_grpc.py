@@ -40,6 +40,16 @@ class OperatorServiceStub:
                 request_serializer=c2c_dot_v1_dot_operator__pb2.IssueOperatorCertificateRequest.SerializeToString,
                 response_deserializer=c2c_dot_v1_dot_operator__pb2.IssueOperatorCertificateResponse.FromString,
                 _registered_method=True)
+        self.ListOperatorCertificates = channel.unary_unary(
+                '/c2c.v1.OperatorService/ListOperatorCertificates',
+                request_serializer=c2c_dot_v1_dot_operator__pb2.ListOperatorCertificatesRequest.SerializeToString,
+                response_deserializer=c2c_dot_v1_dot_operator__pb2.ListOperatorCertificatesResponse.FromString,
+                _registered_method=True)
+        self.RevokeOperatorCertificates = channel.unary_unary(
+                '/c2c.v1.OperatorService/RevokeOperatorCertificates',
+                request_serializer=c2c_dot_v1_dot_operator__pb2.RevokeOperatorCertificatesRequest.SerializeToString,
+                response_deserializer=c2c_dot_v1_dot_operator__pb2.RevokeOperatorCertificatesResponse.FromString,
+                _registered_method=True)
 
 
 class OperatorServiceServicer:
@@ -54,6 +64,22 @@ class OperatorServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListOperatorCertificates(self, request, context):
+        """Lists the operators' certificates that have not ended, the revoked ones included.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RevokeOperatorCertificates(self, request, context):
+        """Makes certificates worthless at once: all of one holder, or a single one. Whoever holds a
+        certificate can have others issued, so it takes with it every certificate that was asked for
+        with it, and those that were asked for with these.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_OperatorServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -61,6 +87,16 @@ def add_OperatorServiceServicer_to_server(servicer, server):
                     servicer.IssueOperatorCertificate,
                     request_deserializer=c2c_dot_v1_dot_operator__pb2.IssueOperatorCertificateRequest.FromString,
                     response_serializer=c2c_dot_v1_dot_operator__pb2.IssueOperatorCertificateResponse.SerializeToString,
+            ),
+            'ListOperatorCertificates': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListOperatorCertificates,
+                    request_deserializer=c2c_dot_v1_dot_operator__pb2.ListOperatorCertificatesRequest.FromString,
+                    response_serializer=c2c_dot_v1_dot_operator__pb2.ListOperatorCertificatesResponse.SerializeToString,
+            ),
+            'RevokeOperatorCertificates': grpc.unary_unary_rpc_method_handler(
+                    servicer.RevokeOperatorCertificates,
+                    request_deserializer=c2c_dot_v1_dot_operator__pb2.RevokeOperatorCertificatesRequest.FromString,
+                    response_serializer=c2c_dot_v1_dot_operator__pb2.RevokeOperatorCertificatesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -91,6 +127,60 @@ class OperatorService:
             '/c2c.v1.OperatorService/IssueOperatorCertificate',
             c2c_dot_v1_dot_operator__pb2.IssueOperatorCertificateRequest.SerializeToString,
             c2c_dot_v1_dot_operator__pb2.IssueOperatorCertificateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListOperatorCertificates(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/c2c.v1.OperatorService/ListOperatorCertificates',
+            c2c_dot_v1_dot_operator__pb2.ListOperatorCertificatesRequest.SerializeToString,
+            c2c_dot_v1_dot_operator__pb2.ListOperatorCertificatesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RevokeOperatorCertificates(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/c2c.v1.OperatorService/RevokeOperatorCertificates',
+            c2c_dot_v1_dot_operator__pb2.RevokeOperatorCertificatesRequest.SerializeToString,
+            c2c_dot_v1_dot_operator__pb2.RevokeOperatorCertificatesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -37,6 +37,13 @@ class OperatorServiceStub:
     """Issues a certificate with which its holder may do everything that this API allows, over TCP. It
     is only a client certificate: nobody can pose as an app or as the control plane with it.
     """
+    ListOperatorCertificates: _grpc.UnaryUnaryMultiCallable[_operator_pb2.ListOperatorCertificatesRequest, _operator_pb2.ListOperatorCertificatesResponse]
+    """Lists the operators' certificates that have not ended, the revoked ones included."""
+    RevokeOperatorCertificates: _grpc.UnaryUnaryMultiCallable[_operator_pb2.RevokeOperatorCertificatesRequest, _operator_pb2.RevokeOperatorCertificatesResponse]
+    """Makes certificates worthless at once: all of one holder, or a single one. Whoever holds a
+    certificate can have others issued, so it takes with it every certificate that was asked for
+    with it, and those that were asked for with these.
+    """
 
 @_typing.type_check_only
 class OperatorServiceAsyncStub(OperatorServiceStub):
@@ -46,6 +53,13 @@ class OperatorServiceAsyncStub(OperatorServiceStub):
     IssueOperatorCertificate: _aio.UnaryUnaryMultiCallable[_operator_pb2.IssueOperatorCertificateRequest, _operator_pb2.IssueOperatorCertificateResponse]  # type: ignore[assignment]
     """Issues a certificate with which its holder may do everything that this API allows, over TCP. It
     is only a client certificate: nobody can pose as an app or as the control plane with it.
+    """
+    ListOperatorCertificates: _aio.UnaryUnaryMultiCallable[_operator_pb2.ListOperatorCertificatesRequest, _operator_pb2.ListOperatorCertificatesResponse]  # type: ignore[assignment]
+    """Lists the operators' certificates that have not ended, the revoked ones included."""
+    RevokeOperatorCertificates: _aio.UnaryUnaryMultiCallable[_operator_pb2.RevokeOperatorCertificatesRequest, _operator_pb2.RevokeOperatorCertificatesResponse]  # type: ignore[assignment]
+    """Makes certificates worthless at once: all of one holder, or a single one. Whoever holds a
+    certificate can have others issued, so it takes with it every certificate that was asked for
+    with it, and those that were asked for with these.
     """
 
 class OperatorServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -59,6 +73,25 @@ class OperatorServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_operator_pb2.IssueOperatorCertificateResponse, _abc.Awaitable[_operator_pb2.IssueOperatorCertificateResponse]]:
         """Issues a certificate with which its holder may do everything that this API allows, over TCP. It
         is only a client certificate: nobody can pose as an app or as the control plane with it.
+        """
+
+    @_abc_1.abstractmethod
+    def ListOperatorCertificates(
+        self,
+        request: _operator_pb2.ListOperatorCertificatesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_pb2.ListOperatorCertificatesResponse, _abc.Awaitable[_operator_pb2.ListOperatorCertificatesResponse]]:
+        """Lists the operators' certificates that have not ended, the revoked ones included."""
+
+    @_abc_1.abstractmethod
+    def RevokeOperatorCertificates(
+        self,
+        request: _operator_pb2.RevokeOperatorCertificatesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_pb2.RevokeOperatorCertificatesResponse, _abc.Awaitable[_operator_pb2.RevokeOperatorCertificatesResponse]]:
+        """Makes certificates worthless at once: all of one holder, or a single one. Whoever holds a
+        certificate can have others issued, so it takes with it every certificate that was asked for
+        with it, and those that were asked for with these.
         """
 
 def add_OperatorServiceServicer_to_server(servicer: OperatorServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -9,35 +9,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
-from datetime import timedelta
 from typing import Any
 
 import grpc
 import structlog
-from google.protobuf.duration_pb2 import Duration
 
 from control_plane import log_events
-from control_plane.api.v1 import operator_pb2, operator_pb2_grpc
-from control_plane.ca import (
-    Authority,
-    OperatorRequest,
-    Profile,
-    TrustDomain,
-    issue,
-    parse_csr,
-)
-from control_plane.clock import Clock
 from control_plane.errors import ControlPlaneError
 from control_plane.server.access.admission import Context
 from control_plane.server.access.peers import Validity, caller, require_operator
 from control_plane.server.access.refusals import RefusalTally
-from control_plane.server.durations import parse_duration
 from control_plane.server.status import end_call
-
-DEFAULT_TTL = timedelta(days=30)
-MIN_TTL = timedelta(minutes=1)
-MAX_TTL = timedelta(days=90)
-"""Nothing revokes an operator's certificate before it expires."""
 
 
 class OperatorsOnly(grpc.aio.ServerInterceptor):
@@ -115,60 +97,9 @@ class OperatorsOnly(grpc.aio.ServerInterceptor):
             await self._check(context, method)
             async with aclosing(behaviour(request, context)) as answers:
                 async for message in answers:
-                    # The certificate may have expired, or its CA may have been retired, since the
-                    # stream was opened.
+                    # The certificate may have expired or been revoked, or its CA may have been
+                    # retired, since the stream was opened.
                     await self._check(context, method)
                     yield message
 
         return guarded
-
-
-class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
-    """Issues operators' certificates."""
-
-    def __init__(
-        self,
-        authority: Callable[[], Authority],
-        trust_domain: TrustDomain,
-        *,
-        new_serial: Callable[[], int],
-        clock: Clock,
-    ) -> None:
-        """Issue with the CA that ``authority`` returns at the moment of the call."""
-        self._authority = authority
-        self._trust_domain = trust_domain
-        self._new_serial = new_serial
-        self._clock = clock
-        self._audit = structlog.get_logger(log_events.AUDIT_LOGGER)
-
-    async def IssueOperatorCertificate(
-        self, request: operator_pb2.IssueOperatorCertificateRequest, context: Context
-    ) -> operator_pb2.IssueOperatorCertificateResponse:
-        """Issue a certificate for a key that the caller made."""
-        ttl = _parse_ttl(request.ttl if request.HasField("ttl") else None)
-        key = parse_csr(request.csr)
-        authority = self._authority()
-        leaf = issue(
-            authority,
-            Profile(lifetime=ttl),
-            OperatorRequest(self._trust_domain, request.name),
-            key=key,
-            now=self._clock.now(),
-            serial=self._new_serial(),
-        )
-        self._audit.info(
-            log_events.AUDIT_OPERATOR_CERT_ISSUED,
-            operator=request.name,
-            serial=f"{leaf.serial:x}",
-            not_after=leaf.not_after.isoformat(),
-        )
-        return operator_pb2.IssueOperatorCertificateResponse(
-            certificate=leaf.certificate_chain_pem,
-            trust_bundle=authority.trust_bundle_pem.decode("ascii"),
-        )
-
-
-def _parse_ttl(ttl: Duration | None) -> timedelta:
-    if ttl is None:
-        return DEFAULT_TTL
-    return parse_duration(ttl, field="ttl", least=MIN_TTL, most=MAX_TTL)

@@ -21,6 +21,7 @@ from control_plane.ca import (
 )
 from control_plane.clock import Clock
 from control_plane.errors import PermissionDenied, Unauthenticated
+from control_plane.model.operators import REVOKED
 from control_plane.names import Address, shown
 from control_plane.server.access.admission import PeerContext
 
@@ -40,18 +41,20 @@ class Validity:
             proves no more than that the certificate is below one of their roots, which may have
             other CAs below it.
         is_gone: tells whether the CA of this name has been retired since.
+        is_revoked: tells whether the operator's certificate with this serial has been revoked.
     """
 
     trust_domain: TrustDomain
     clock: Clock
     issuers: Callable[[], Issuers]
     is_gone: Callable[[str], bool]
+    is_revoked: Callable[[int], bool]
 
     def check(self, identity: Identity) -> None:
         """Refuse an identity whose certificate is worthless by now.
 
         Raises:
-            Unauthenticated: the certificate has expired, or its CA was retired.
+            Unauthenticated: the certificate has expired or was revoked, or its CA was retired.
         """
         if self.is_gone(identity.issuer):
             raise Unauthenticated(
@@ -62,6 +65,8 @@ class Validity:
                 f"client certificate ended at {identity.not_after:%Y-%m-%dT%H:%M:%SZ}: "
                 "connect with a newer one"
             )
+        if self.is_revoked(identity.serial):
+            raise Unauthenticated(REVOKED)
 
 
 def identity_of(context: PeerContext, validity: Validity) -> Identity:
@@ -71,7 +76,7 @@ def identity_of(context: PeerContext, validity: Validity) -> Identity:
 
     Raises:
         Unauthenticated: the peer showed no certificate, one that we never gave to anybody, one that
-            another CA signed, or one that has expired or whose CA was retired.
+            another CA signed, or one that has expired, was revoked or whose CA was retired.
     """
     certificate = next(iter(context.auth_context().get("x509_pem_cert", ())), None)
     if certificate is None:
@@ -96,6 +101,17 @@ def require_operator(context: PeerContext, validity: Validity) -> OperatorIdenti
     if not isinstance(identity, OperatorIdentity):
         raise PermissionDenied("only an operator may do this, with an operator's certificate")
     return identity
+
+
+def asking_operator(context: PeerContext, validity: Validity) -> OperatorIdentity | None:
+    """Return the operator who makes a call; None on the socket, where nobody shows a certificate.
+
+    Raises:
+        Unauthenticated: the peer's certificate has become worthless since the call was let in.
+    """
+    if "x509_pem_cert" not in context.auth_context():
+        return None
+    return require_operator(context, validity)
 
 
 def identities_in(context: PeerContext) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from control_plane.api.v1 import (
     instance_pb2,
     join_token_pb2,
     network_policy_pb2,
+    operator_pb2,
     route_pb2,
 )
 from control_plane.model.entities import (
@@ -19,6 +20,7 @@ from control_plane.model.entities import (
     InstanceStatus,
     JoinToken,
     NetworkPolicy,
+    OperatorCertificate,
     RouteMapping,
 )
 from control_plane.model.state import State
@@ -99,6 +101,25 @@ def token_message(state: State, token: JoinToken) -> join_token_pb2.JoinToken:
     message.expires_at.FromDatetime(token.expires_at)
     if token.created_at is not None:
         message.created_at.FromDatetime(token.created_at)
+    return message
+
+
+def operator_certificate_message(
+    state: State, certificate: OperatorCertificate
+) -> operator_pb2.OperatorCertificate:
+    """Return what is known of an operator's certificate, and who asked for it."""
+    message = operator_pb2.OperatorCertificate(
+        serial=f"{certificate.serial:x}", name=certificate.name
+    )
+    message.expires_at.FromDatetime(certificate.ends_at)
+    if certificate.issued_at is not None:
+        message.issued_at.FromDatetime(certificate.issued_at)
+    if certificate.revoked_at is not None:
+        message.revoked_at.FromDatetime(certificate.revoked_at)
+    if certificate.issued_by is not None:
+        message.issued_by_serial = f"{certificate.issued_by:x}"
+        by = state.operator_certificates.get(certificate.issued_by)
+        message.issued_by = "" if by is None else by.name
     return message
 
 

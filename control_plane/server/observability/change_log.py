@@ -24,6 +24,7 @@ from control_plane.model.entities import (
     InstanceStatus,
     JoinToken,
     NetworkPolicy,
+    OperatorCertificate,
     RouteMapping,
     Tombstone,
 )
@@ -112,7 +113,7 @@ def _put(entity: Entity, before: State, state: State, revision: int) -> _Line | 
         case NetworkPolicy():
             sentence = f"{_policy_text(state, entity)} is allowed"
             return _policy(entity, Kind.ALLOWED, log_events.POLICY_ADDED, sentence, revision)
-        case JoinToken() | Tombstone() | DrainingPort() | DrainingCaller():
+        case JoinToken() | OperatorCertificate() | Tombstone() | DrainingPort() | DrainingCaller():
             return None
         case _:
             assert_never(entity)
@@ -138,7 +139,7 @@ def _dropped(entity: Entity, before: State, revision: int) -> _Line | None:
         case NetworkPolicy():
             sentence = f"{_policy_text(before, entity)} is not allowed any more"
             return _policy(entity, Kind.FORBIDDEN, log_events.POLICY_REMOVED, sentence, revision)
-        case JoinToken() | Tombstone() | DrainingPort() | DrainingCaller():
+        case JoinToken() | OperatorCertificate() | Tombstone() | DrainingPort() | DrainingCaller():
             return None
         case _:
             assert_never(entity)

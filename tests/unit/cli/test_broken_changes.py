@@ -192,6 +192,7 @@ AGAIN = "what was made, if anything, is lost, so run it again"
         (("join-token", "web"), AGAIN),
         (("revoke-join-tokens", "web"), LOOK.format("c2c join-tokens web")),
         (("issue-operator-cert", "alice"), AGAIN),
+        (("revoke-operator-cert", "alice"), LOOK.format("c2c operator-certs")),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )

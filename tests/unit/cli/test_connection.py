@@ -42,6 +42,8 @@ from tests.unit.cli.conftest import Ran, run_c2c
 
 Run = Callable[..., Ran]
 ANY_PORT = SocketAddress("127.0.0.1", 0)
+ENDS = {"cert": ".pem", "key": ".key", "ca": "-ca.pem"}
+TITLES = ["name", "issued", "asked for by", "ends", "revoked", "serial"]
 NEXT_STEP = "start one with 'c2c serve', set C2C_DATA_DIR, or C2C_SERVER if it is elsewhere"
 
 
@@ -280,6 +282,63 @@ def test_the_operators_key_is_private_and_not_replaced(
     ).json()
     assert printed["name"] == "bob"
     assert Path(printed["key"]).read_text().startswith("-----BEGIN")
+
+
+def test_operators_are_listed_and_revoked(
+    operator: tuple[ControlPlane, Path], tmp_path: Path
+) -> None:
+    """By name or by serial, with all that they asked for; who is gone is told so."""
+    running, _ = operator
+    data_dir = {"C2C_DATA_DIR": str(running.admin_socket.parent)}
+    issue = ("issue-operator-cert", "--dir", str(tmp_path))
+    erins = {name: str(tmp_path / f"erin{end}") for name, end in ENDS.items()}
+    assert run_c2c(*issue, "erin", **data_dir).code == 0
+    for name in ("frank", "grace"):
+        assert as_alice(operator, *issue, name, **erins).code == 0
+
+    known = run_c2c("operator-certs", "--output", "json", **data_dir).json()
+    asked = {each["name"]: each["issued_by"] for each in known if each["revoked_at"] is None}
+    assert asked.items() >= {("alice", ""), ("erin", ""), ("frank", "erin"), ("grace", "erin")}
+    lines = run_c2c("operator-certs", **data_dir).out.splitlines()
+    assert lines[:2] == ["Getting operator certificates...", ""]
+    assert re.split(" {3,}", lines[2]) == TITLES
+    serials = {each["name"]: each["serial"] for each in known}
+    (shown,) = (line for line in lines[3:] if line.startswith("frank "))
+    assert re.split(" {3,}", shown)[2:] == ["erin", "in 29d", "no", serials["frank"]]
+
+    revoke = ("revoke-operator-cert", "--serial", serials["grace"], "--output", "json")
+    (revoked,) = run_c2c(*revoke, **data_dir).json()
+    assert (revoked["name"], revoked["serial"]) == ("grace", serials["grace"])
+    lines = run_c2c("revoke-operator-cert", "erin", **data_dir).out.splitlines()
+    assert lines[:3] == ["Revoking operator certificates of erin...", "OK", ""]
+    assert [line.split()[0] for line in lines[3:]] == ["name", "erin", "frank"]
+    again = run_c2c("revoke-operator-cert", "erin", **data_dir)
+    assert again.out.endswith("\nNo such certificate was valid: see 'c2c operator-certs'.\n")
+    assert as_alice(operator, "apps", **erins).err == (
+        "Client certificate was revoked: connect with another one\n"
+    )
+    assert as_alice(operator, "apps").code == 0
+
+
+def test_a_serial_that_nobody_knows_is_revoked_with_a_warning(
+    operator: tuple[ControlPlane, Path],
+) -> None:
+    """It may have been mistyped, or have been issued after the backup that was restored."""
+    data_dir = {"C2C_DATA_DIR": str(operator[0].admin_socket.parent)}
+    ran = run_c2c("revoke-operator-cert", "--serial", "0a:ff", **data_dir)
+
+    assert ran.code == 0
+    assert "the control plane knows of no certificate with this serial" in ran.err
+    assert ran.out.splitlines()[-1].split() == ["-", "-", "-", "in", "89d", "0s", "ago", "aff"]
+
+
+@pytest.mark.parametrize("words", [(), ("alice", "--serial", "1")], ids=["neither", "both"])
+def test_a_name_or_a_serial_is_revoked(words: tuple[str, ...]) -> None:
+    """What is ambiguous is refused before any server is asked."""
+    ran = run_c2c("revoke-operator-cert", *words)
+
+    assert ran.code == 1
+    assert ran.err.startswith("Incorrect Usage: either NAME or --serial is needed\n")
 
 
 def test_an_operators_file_that_is_a_link_leads_nowhere(

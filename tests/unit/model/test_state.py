@@ -12,6 +12,7 @@ from control_plane.model.entities import (
     DrainingPort,
     Entity,
     JoinToken,
+    OperatorCertificate,
     Tombstone,
     Transport,
     key_of,
@@ -23,6 +24,7 @@ from tests.unit.model.world import NOW, A, B, C, allow, mapping, policy, registe
 FIRST = JoinToken("f" * 64, A, NOW, 1)
 SECOND = JoinToken("a" * 64, A, NOW + timedelta(seconds=1), 1)
 THIRD = JoinToken("b" * 64, B, NOW + timedelta(seconds=1), 1)
+OPERATOR = OperatorCertificate(1, "alice", NOW)
 LEFT = Tombstone(InstanceGuid("a9"), A, NOW)
 PORT = DrainingPort(A, Port(8080), Port(61001), AppProtocol.HTTP1, NOW)
 CALLER = DrainingCaller(A, B, NOW)
@@ -36,7 +38,7 @@ def state() -> State:
     state = mapping(mapping(mapping(state, B, "z").state, A, "z").state, A, "b").state
     state = allow(allow(state, A, C, 8080), A, C)
     state = allow(state, B, C)
-    for entity in (SECOND, THIRD, FIRST, LEFT, PORT, CALLER):
+    for entity in (SECOND, THIRD, FIRST, OPERATOR, LEFT, PORT, CALLER):
         state = state.put(entity)
     return state
 
@@ -120,4 +122,4 @@ def test_each_entity_has_a_key_of_its_own(state: State) -> None:
     """Two entities have equal keys only if they are versions of the same thing."""
     entities: list[Entity] = list(state.entities())
 
-    assert len({key_of(entity) for entity in entities}) == len(entities) == 18
+    assert len({key_of(entity) for entity in entities}) == len(entities) == 19

@@ -77,7 +77,7 @@ async def test_all_steps_together_make_the_tables(path: Path) -> None:
     await store.close()
 
     assert found == expected
-    assert len(found) == 10
+    assert len(found) == 11
 
 
 async def test_an_older_database_is_brought_forward_step_by_step(path: Path) -> None:

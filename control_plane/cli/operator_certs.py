@@ -1,0 +1,106 @@
+"""``operator-certs`` and ``revoke-operator-cert``: who may use the operator's port, and no more."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import click
+
+from control_plane.api.v1 import operator_pb2, operator_pb2_grpc
+from control_plane.cli import kinds
+from control_plane.cli.client import connect
+from control_plane.cli.command import command
+from control_plane.cli.globals import connection_options
+from control_plane.cli.inspect_moments import ago, ahead
+from control_plane.cli.output import begin, named, ok, output_option, wants_json, warn
+from control_plane.cli.tables import print_records, print_table, record
+
+
+@command(
+    "operator-certs",
+    usage=["[--output json]"],
+    examples=["", "--output json"],
+    tip=["Certificates that have ended are not listed."],
+    see_also=["issue-operator-cert", "revoke-operator-cert"],
+)
+@output_option
+@connection_options
+def operator_certs() -> None:
+    """List the certificates for the operator's port."""
+    begin("Getting operator certificates")
+    with connect() as client:
+        found = client.call(
+            operator_pb2_grpc.OperatorServiceStub(client.channel).ListOperatorCertificates,
+            operator_pb2.ListOperatorCertificatesRequest(),
+        ).certificates
+    if wants_json():
+        print_records([record(each) for each in found])
+        return
+    _print(found, empty="No operator certificates found.")
+
+
+@command(
+    "revoke-operator-cert",
+    usage=["(NAME | --serial SERIAL) [--output json]"],
+    examples=["alice", "--serial 3f1d1a528c6e4a4b9b0e0f9a53c3f5a1"],
+    tip=[
+        "The certificates of NAME, or the one with this serial, are worth nothing from then on.",
+        "They take with them every certificate that was asked for with one of them.",
+    ],
+    see_also=["issue-operator-cert", "operator-certs"],
+)
+@click.argument("name", metavar="NAME", required=False)
+@click.option(
+    "--serial",
+    type=kinds.NAME,
+    help="The only certificate to revoke, see 'c2c operator-certs' (Default: all of NAME)",
+)
+@output_option
+@connection_options
+def revoke_operator_cert(name: str | None, *, serial: str | None) -> None:
+    """Make certificates for the operator's port worthless."""
+    if bool(name) is bool(serial):
+        raise click.UsageError("either NAME or --serial is needed")
+    what = f"certificate {named(serial)}" if serial else f"certificates of {named(name or '')}"
+    begin(f"Revoking operator {what}")
+    request = operator_pb2.RevokeOperatorCertificatesRequest(name=name or "", serial=serial or "")
+    with connect() as client:
+        stub = operator_pb2_grpc.OperatorServiceStub(client.channel)
+        answer = client.change(stub.RevokeOperatorCertificates, request, "c2c operator-certs")
+    if any(not each.name for each in answer.revoked):
+        warn(
+            "the control plane knows of no certificate with this serial; it will refuse one if it "
+            "comes"
+        )
+    if wants_json():
+        print_records([{**record(each), "revision": answer.revision} for each in answer.revoked])
+        return
+    ok()
+    _print(answer.revoked, empty="No such certificate was valid: see 'c2c operator-certs'.")
+
+
+def _print(found: Sequence[operator_pb2.OperatorCertificate], *, empty: str) -> None:
+    now = datetime.now(UTC)
+    columns: dict[str, Sequence[object]] = {
+        "name": [each.name or "-" for each in found],
+        "issued": [
+            f"{ago(each.issued_at, now)} ago" if each.HasField("issued_at") else "-"
+            for each in found
+        ],
+        "asked for by": [_asked_by(each) for each in found],
+        "ends": [ahead(each.expires_at, now) for each in found],
+        "revoked": [
+            f"{ago(each.revoked_at, now)} ago" if each.HasField("revoked_at") else "no"
+            for each in found
+        ],
+        # Never cut, because users pass it to 'c2c revoke-operator-cert'.
+        "serial": [each.serial for each in found],
+    }
+    print_table(columns, empty=empty, below="serial")
+
+
+def _asked_by(certificate: operator_pb2.OperatorCertificate) -> str:
+    if not certificate.HasField("issued_at"):
+        return "-"
+    return certificate.issued_by or certificate.issued_by_serial or "local"

@@ -1,0 +1,201 @@
+"""Operators' certificates that are revoked, and others that were asked for with these."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import grpc
+import pytest
+from structlog.testing import capture_logs
+
+from control_plane import log_events
+from control_plane.api.v1 import (
+    inspection_pb2,
+    inspection_pb2_grpc,
+    operator_pb2,
+    operator_pb2_grpc,
+)
+from control_plane.ca import make_csr, new_key_pair
+from tests.security.holders import Holder, issued, operator_request
+from tests.security.world import ShiftedClock, called, control_plane, refused, told
+from tests.sidecar.platform import Platform
+
+LIST_APPS = "/c2c.v1.AppService/ListApps"
+SERIAL_RULE = "a serial has 1 to 40 hexadecimal digits, such as 3f1d1a528c6e4a4b9b0e0f9a53c3f5a1"
+REVOKED = (
+    grpc.StatusCode.UNAUTHENTICATED,
+    "client certificate was revoked: connect with another one",
+)
+
+
+@asynccontextmanager
+async def service(
+    cf: Platform, by: Holder | None = None
+) -> AsyncIterator[operator_pb2_grpc.OperatorServiceAsyncStub]:
+    """Connect to the service as an operator, or on the socket."""
+    if by is None:
+        async with cf.operator() as channel:
+            yield operator_pb2_grpc.OperatorServiceStub(channel)
+    else:
+        async with by.connect(cf.running.ports.admin_address) as channel:
+            yield operator_pb2_grpc.OperatorServiceStub(channel)
+
+
+async def issue_for(cf: Platform, name: str, by: Holder | None = None, days: int = 30) -> Holder:
+    """Have an operator ask for a certificate for somebody."""
+    key = new_key_pair()
+    request = operator_pb2.IssueOperatorCertificateRequest(name=name, csr=make_csr(key))
+    request.ttl.FromTimedelta(timedelta(days=days))
+    async with service(cf, by) as stub:
+        answer = await stub.IssueOperatorCertificate(request)
+    return Holder("", key, answer.certificate, answer.trust_bundle.encode())
+
+
+async def listed(cf: Platform) -> Sequence[operator_pb2.OperatorCertificate]:
+    """Return what is on record."""
+    async with service(cf) as stub:
+        request = operator_pb2.ListOperatorCertificatesRequest()
+        return (await stub.ListOperatorCertificates(request)).certificates
+
+
+async def revoke(
+    cf: Platform, *, name: str = "", serial: str = ""
+) -> Sequence[operator_pb2.OperatorCertificate]:
+    """Revoke on the socket, and return what was revoked."""
+    async with service(cf) as stub:
+        request = operator_pb2.RevokeOperatorCertificatesRequest(name=name, serial=serial)
+        return (await stub.RevokeOperatorCertificates(request)).revoked
+
+
+async def may_call(cf: Platform, holder: Holder) -> bool:
+    """Tell whether somebody is let in, or is refused as revoked."""
+    async with holder.connect(cf.running.ports.admin_address) as channel:
+        method: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(LIST_APPS)
+        call = method(b"")
+        code, details = await call.code(), await call.details()
+    assert (code, details) in ((grpc.StatusCode.OK, ""), REVOKED)
+    return code is grpc.StatusCode.OK
+
+
+async def test_who_is_revoked_is_refused_from_the_next_call_on(tmp_path: Path) -> None:
+    """Also on a connection that was opened before; everybody else works on."""
+    async with control_plane(tmp_path) as cf:
+        alice, dave = await issue_for(cf, "alice"), await issue_for(cf, "dave")
+        async with alice.connect(cf.running.ports.admin_address) as channel:
+            await called(channel, LIST_APPS)
+            (gone,) = await revoke(cf, name="alice")
+            assert await refused(called(channel, LIST_APPS)) == REVOKED
+
+        assert (gone.name, gone.serial) == ("alice", f"{alice.serial:x}")
+        assert not await may_call(cf, alice)
+        assert await may_call(cf, dave)
+
+
+async def test_who_is_revoked_hears_nothing_more(tmp_path: Path) -> None:
+    """Also on a stream that was opened before."""
+    async with control_plane(tmp_path) as cf:
+        alice = await issue_for(cf, "alice")
+        async with alice.connect(cf.running.ports.admin_address) as channel:
+            stub = inspection_pb2_grpc.InspectionServiceStub(channel)
+            call = stub.WatchEvents(inspection_pb2.WatchEventsRequest(kinds=["created"]))
+            await call.initial_metadata()
+            await cf.create_app("before")
+            heard = await anext(aiter(call))
+            await revoke(cf, name="alice")
+            await cf.create_app("after")
+            end = await refused(anext(aiter(call)))
+
+    assert heard.app == "before"
+    assert end == REVOKED
+
+
+async def test_a_former_operator_is_none_under_any_name(tmp_path: Path) -> None:
+    """What was asked for with a revoked certificate is revoked with it, and so on."""
+    async with control_plane(tmp_path) as cf:
+        alice = await issue_for(cf, "alice")
+        second = await issue_for(cf, "innocent", by=alice)
+        third = await issue_for(cf, "guiltless", by=second)
+        dave = await issue_for(cf, "dave")
+        by = {each.name: each.issued_by for each in await listed(cf)}
+        with capture_logs() as lines:
+            await revoke(cf, name="alice")
+        there = [await may_call(cf, each) for each in (alice, second, third, dave)]
+
+    assert by == {"alice": "", "innocent": "alice", "guiltless": "innocent", "dave": ""}
+    assert there == [False, False, False, True]
+    assert [
+        (each["operator"], each["serial"])
+        for each in told(lines, log_events.AUDIT_OPERATOR_CERT_REVOKED)
+    ] == [
+        ("alice", f"{alice.serial:x}"),
+        ("guiltless", f"{third.serial:x}"),
+        ("innocent", f"{second.serial:x}"),
+    ]
+
+
+async def test_a_revocation_outlives_a_restart(tmp_path: Path) -> None:
+    """It is on disk before it is answered, and so is a certificate before anybody has it."""
+    async with control_plane(tmp_path) as cf:
+        alice, dave = await issue_for(cf, "alice"), await issue_for(cf, "dave")
+        await revoke(cf, serial=f"{alice.serial:x}")
+        before = await listed(cf)
+        await cf.stop()
+        await cf.start()
+
+        assert await listed(cf) == before
+        assert [each.HasField("revoked_at") for each in before] == [True, False]
+        assert not await may_call(cf, alice)
+        assert await may_call(cf, dave)
+
+
+async def test_a_certificate_that_is_on_no_record_can_be_revoked(tmp_path: Path) -> None:
+    """As after the restore of a database that was copied before it was issued."""
+    async with control_plane(tmp_path) as cf:
+        stranger = issued(cf, operator_request(cf), lifetime=timedelta(days=90))
+        assert await may_call(cf, stranger)
+        octets = stranger.serial.to_bytes(16, "big")
+        (gone,) = await revoke(cf, serial=octets.hex(":").upper())
+
+        assert (gone.name, gone.serial) == ("", f"{stranger.serial:x}")
+        assert not await may_call(cf, stranger)
+        assert (gone.expires_at.seconds - gone.revoked_at.seconds) / 86400 == 90
+
+
+async def test_what_is_on_record_goes_with_its_end(tmp_path: Path) -> None:
+    """Neither a list nor the database grows for ever."""
+    clock = ShiftedClock()
+    async with control_plane(tmp_path, clock) as cf:
+        await issue_for(cf, "alice", days=1)
+        clock.shift = timedelta(days=2)
+        assert list(await listed(cf)) == []
+        await issue_for(cf, "dave")
+
+        known = cf.running.core.registry.state.operator_certificates.values()
+        assert [each.name for each in known] == ["dave"]
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({}, "either the name of a holder or a serial is needed"),
+        ({"name": "alice", "serial": "1"}, "either the name of a holder or a serial is needed"),
+        *(
+            ({"serial": text}, f"{SERIAL_RULE}: '{text}'")
+            for text in ("alice", "1" * 41, "-1", "0x1", "1:2", ":12", "12:")
+        ),
+    ],
+)
+async def test_what_is_no_serial_is_refused(
+    tmp_path: Path, given: dict[str, str], sentence: str
+) -> None:
+    """With one sentence, and nothing is revoked."""
+    async with control_plane(tmp_path) as cf:
+        await issue_for(cf, "alice")
+        before = cf.running.core.registry.state
+        status = await refused(revoke(cf, **given))
+
+        assert status == (grpc.StatusCode.INVALID_ARGUMENT, sentence)
+        assert cf.running.core.registry.state is before
