@@ -60,6 +60,12 @@ class Instance:
         """The trust bundle that its app finds."""
         return (self.sidecar.directory / "ca.pem").read_text()
 
+    @property
+    def name(self) -> str:
+        """What people call it: the first of two that start at once may be the second to enrol."""
+        (enrolled,) = self.sidecar.events("sidecar.enrolled")
+        return f"app-b/{enrolled['index']}"
+
     @contextlib.contextmanager
     def stopped(self) -> Iterator[None]:
         """Have its sidecar stand still in the block; its Envoy goes on."""

@@ -94,7 +94,7 @@ async def test_each_step_is_taken_back_and_no_call_fails(tmp_path: Path) -> None
         assert "No CA is prepared" in await c.refused("ca", "activate")
         with two.stopped():
             await c.did("ca", "prepare")
-            assert "app-b/1 (its sidecar has not taken" in await c.refused("ca", "activate")
+            assert f"{two.name} (its sidecar has not taken" in await c.refused("ca", "activate")
         await c.did("ca", "prepare", "--undo")
         assert await c.bundle() == old
 
@@ -102,7 +102,7 @@ async def test_each_step_is_taken_back_and_no_call_fails(tmp_path: Path) -> None
         with two.stopped():
             await c.did("ca", "activate")
             late = await c.refused("ca", "retire")
-            assert "app-b/1 (its identity is still signed by the old CA" in late
+            assert f"{two.name} (its identity is still signed by the old CA" in late
         new = only(await c.bundle(), without=old)
         new_ca = (await c.authorities())["active"]["fingerprint"]
         await c.until_issued_by(new_ca, 2)
