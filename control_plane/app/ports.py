@@ -32,6 +32,7 @@ from control_plane.server.access.applicants import Applicants
 from control_plane.server.access.call_limits import CallLimits
 from control_plane.server.access.instance_proof import InstanceAdmission, InstanceProof
 from control_plane.server.access.operators import OperatorsOnly
+from control_plane.server.access.request_time import RequestTime
 from control_plane.server.api.join_tokens import EnrollmentServer
 from control_plane.server.api.understood import UnderstoodInterceptor
 from control_plane.server.budget import CertificateBudget
@@ -255,9 +256,9 @@ class Ports:
     ) -> grpc.aio.Server:
         limits = replace(self._limits, connections=connections)
         return grpc.aio.server(
-            # The first interceptor is the outermost: a guard sees only the bytes of a request, and
-            # errors become a status after all others have seen them.
-            interceptors=[*guards, StatusInterceptor(), *interceptors],
+            # The first interceptor is the outermost: a guard sees only the bytes of a request, or
+            # not even these, and errors become a status after all others have seen them.
+            interceptors=[*guards, RequestTime(limits), StatusInterceptor(), *interceptors],
             options=limits.stranger_options() if to_strangers else limits.channel_options(),
         )
 

@@ -23,6 +23,7 @@ from control_plane.errors import ConfigurationError, FailedPrecondition, Invalid
 from control_plane.nodes import Nodes, StreamObserver
 from control_plane.server.access.admission import Admission
 from control_plane.server.access.certificate_end import CertificateEnds
+from control_plane.server.access.request_time import RequestTime
 from control_plane.server.csds.client_status import ClientStatusService
 from control_plane.server.csds.port import client_status_port
 from control_plane.server.discovery.methods import SERVICES
@@ -139,7 +140,8 @@ class ResourceServer:
             ConfigurationError: the address cannot be listened on.
         """
         options = self._limits.channel_options()
-        server = grpc.aio.server(interceptors=[StatusInterceptor()], options=options)
+        interceptors = [RequestTime(self._limits), StatusInterceptor()]
+        server = grpc.aio.server(interceptors=interceptors, options=options)
         health = Health(each.service for each in SERVICES)
         health_pb2_grpc.add_HealthServicer_to_server(health, server)
         service = self._make_service()

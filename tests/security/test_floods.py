@@ -37,7 +37,7 @@ from tests.envoy.harness import until
 from tests.faults.plane import Plane, plane
 from tests.inspection.test_metrics import values
 from tests.security.applicants import applicant
-from tests.security.holders import nobody
+from tests.security.holders import issued, nobody, operator_request
 from tests.security.slow_disk import SlowDisk, fill_up
 from tests.security.world import (
     ROTATION_SECONDS,
@@ -277,6 +277,30 @@ async def test_calls_whose_request_never_comes_are_bounded(
         (grpc.StatusCode.INVALID_ARGUMENT, f"{late}opening the stream"),
         (grpc.StatusCode.INVALID_ARGUMENT, f"{late}the call"),
     }
+
+
+async def test_a_call_whose_request_never_comes_ends_on_every_port(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever makes it, and whether one response is awaited or several."""
+    seconds = 0.5
+    with limited(monkeypatch, first_request_seconds=seconds):
+        async with control_plane(tmp_path) as cf, AsyncExitStack() as stack:
+            enrolling, calling = nobody(cf), issued(cf, operator_request(cf))
+            enrol_port = await stack.enter_async_context(enrolling.connect(enroll_address(cf)))
+            admin_port = await stack.enter_async_context(
+                calling.connect(cf.running.ports.admin_address)
+            )
+            socket = await stack.enter_async_context(cf.operator())
+            calls: list[Any] = [enrol_port.stream_unary("/c2c.v1.EnrollmentService/Enroll")()]
+            for each in (admin_port, socket):
+                calls.append(each.stream_unary("/c2c.v1.AppService/ListApps")())
+                calls.append(each.stream_stream("/c2c.v1.InspectionService/WatchEvents")())
+            async with asyncio.timeout(SLACK):
+                ends = [(await call.code(), await call.details()) for call in calls]
+
+    late = f"no request within {seconds:g} seconds of the call"
+    assert ends == [(grpc.StatusCode.INVALID_ARGUMENT, late)] * len(calls)
 
 
 async def test_an_instance_that_calls_without_end_is_held_back_alone(

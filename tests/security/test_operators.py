@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import grpc
 import pytest
@@ -139,6 +139,22 @@ async def test_nothing_is_parsed_of_who_is_no_operator(tmp_path: Path) -> None:
     assert statuses == [status] * (len(CALLS) + 1)
     denied = told(lines, log_events.AUDIT_ACCESS_DENIED)
     assert [each["method"] for each in denied] == [*CALLS, watch]
+
+
+async def test_who_is_no_operator_is_refused_before_it_sends_anything(tmp_path: Path) -> None:
+    """A call that waits for its request would hold a connection that operators need."""
+    make, status = NOT_OPERATORS["an instance"]
+    async with control_plane(tmp_path) as cf, bystander(cf) as there:
+        intruder = make(cf, there.holder)
+        async with intruder.connect(cf.running.ports.admin_address) as channel:
+            calls: list[Any] = [
+                channel.stream_unary("/c2c.v1.AppService/ListApps")(),
+                channel.stream_stream("/c2c.v1.InspectionService/WatchEvents")(),
+            ]
+            async with asyncio.timeout(SLACK):
+                ends = [(await call.code(), await call.details()) for call in calls]
+
+    assert ends == [status] * len(calls)
 
 
 async def test_a_defect_of_the_check_lets_nobody_in(

@@ -31,6 +31,7 @@ from control_plane.errors import ConfigurationError, FailedPrecondition, Invalid
 from control_plane.nodes import LiveStream
 from control_plane.server.discovery.methods import SERVICES
 from control_plane.server.library import ResourceServer, resource_of
+from control_plane.server.limits import ServerLimits
 from control_plane.server.resources import snapshot_of
 from control_plane.xds.delivery import ConfigStatus
 from control_plane.xds.events import Connected, Event, Subscribed
@@ -51,7 +52,7 @@ from tests.server.documents import documented, serving
 from tests.server.world import Counting, names
 from tests.unit.server_security.still_clock import StillClock
 from tests.waiting import eventually
-from tests.xds_client import DeltaClient, SotwClient, plaintext_channel
+from tests.xds_client import PATIENCE, DeltaClient, SotwClient, plaintext_channel
 
 OWN = "type.googleapis.com/example.v1.Quota"
 
@@ -739,6 +740,27 @@ def test_a_type_that_no_client_could_read_is_refused(given: Resource | Denied) -
     """It travels in an ``Any``, which takes a URL; the name alone is easily taken for that."""
     with pytest.raises(InvalidArgument, match=r"is type\.googleapis\.com/<type>, not 'a\.Quota'"):
         ResourceServer().set_resources("node-1", [given])
+
+
+async def test_a_call_whose_request_never_comes_ends() -> None:
+    """Nobody holds one for ever, neither among the nodes nor among those who ask about them."""
+    async with (
+        ResourceServer(limits=ServerLimits(first_request_seconds=0.05)) as server,
+        server.client_status() as address,
+        plaintext_channel(server.address) as nodes,
+        plaintext_channel(address) as operators,
+    ):
+        status = "/envoy.service.status.v3.ClientStatusDiscoveryService/FetchClientStatus"
+        calls: list[Any] = [
+            nodes.stream_unary("/envoy.service.cluster.v3.ClusterDiscoveryService/FetchClusters")(),
+            nodes.stream_stream("/grpc.health.v1.Health/Watch")(),
+            operators.stream_unary(status)(),
+        ]
+        async with asyncio.timeout(PATIENCE):
+            ends = [(await call.code(), await call.details()) for call in calls]
+
+    late = (grpc.StatusCode.INVALID_ARGUMENT, "no request within 0.05 seconds of the call")
+    assert ends == [late] * len(calls)
 
 
 def test_what_it_does_not_need_is_not_loaded() -> None:

@@ -7,7 +7,6 @@ is not counted as a stream of a node, because it has not named one yet.
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -16,7 +15,7 @@ import grpc
 
 from control_plane import log_events
 from control_plane.clock import Clock
-from control_plane.errors import PeerLimitExceeded, PeerProtocolError, Unavailable
+from control_plane.errors import PeerLimitExceeded, Unavailable
 from control_plane.server.access.admission import Context
 from control_plane.server.access.peers import caller
 from control_plane.server.access.refusals import RefusalTally
@@ -30,7 +29,7 @@ class CallLimits(grpc.aio.ServerInterceptor):
     """Bounds the calls of each client; stands outside all other interceptors and ends calls.
 
     It is for ports whose methods either read and write their streams themselves, or have one
-    request and one response, whose bytes other code parses.
+    request, for which ``RequestTime`` waits, and one response.
     """
 
     def __init__(self, limits: ServerLimits, refusals: RefusalTally, clock: Clock) -> None:
@@ -42,7 +41,6 @@ class CallLimits(grpc.aio.ServerInterceptor):
             clock: tells how long ago earlier calls were made.
         """
         self._most = limits.calls_per_client
-        self._seconds = limits.first_request_seconds
         per_minute = limits.new_calls_per_client_and_minute
         self._new = TokenBuckets.per_minute(per_minute, clock)
         self._refusals = refusals
@@ -59,53 +57,27 @@ class CallLimits(grpc.aio.ServerInterceptor):
         handler: Any = await continuation(handler_call_details)
         if handler is None:
             return None
-        method = handler_call_details.method
-        bounded: grpc.RpcMethodHandler[Any, Any]
-        if handler.unary_unary is None:
-            bounded = grpc.stream_stream_rpc_method_handler(
-                self._streaming(handler.stream_stream, method),
-                handler.request_deserializer,
-                handler.response_serializer,
-            )
-        else:
-            # gRPC would wait for the request for ever, and would only then tell us of the call.
-            bounded = grpc.stream_unary_rpc_method_handler(
-                self._unary(handler.unary_unary, method),
-                handler.request_deserializer,
-                handler.response_serializer,
-            )
+        make, behaviour = (
+            (grpc.stream_stream_rpc_method_handler, handler.stream_stream)
+            if handler.response_streaming
+            else (grpc.stream_unary_rpc_method_handler, handler.stream_unary)
+        )
+        bounded: grpc.RpcMethodHandler[Any, Any] = make(
+            self._bounded(behaviour, handler_call_details.method),
+            handler.request_deserializer,
+            handler.response_serializer,
+        )
         return bounded
 
-    def _streaming(self, behaviour: _Behaviour, method: str) -> _Behaviour:
-        async def bounded(requests: AsyncIterator[Any], context: Context) -> None:
+    def _bounded(self, behaviour: _Behaviour, method: str) -> _Behaviour:
+        async def bounded(requests: AsyncIterator[Any], context: Context) -> Any:  # noqa: ANN401 - any message
             who = await self._enter(context, method)
             try:
-                await behaviour(requests, context)
+                return await behaviour(requests, context)
             finally:
                 self._leave(who)
 
         return bounded
-
-    def _unary(self, behaviour: _Behaviour, method: str) -> _Behaviour:
-        async def bounded(_: AsyncIterator[Any], context: Context) -> Any:  # noqa: ANN401 - any message
-            who = await self._enter(context, method)
-            try:
-                return await behaviour(await self._request(context, method), context)
-            finally:
-                self._leave(who)
-
-        return bounded
-
-    async def _request(self, context: Context, method: str) -> Any:  # noqa: ANN401 - any message
-        try:
-            async with asyncio.timeout(self._seconds):
-                request = await context.read()
-        except TimeoutError:
-            request = grpc.aio.EOF
-        if request is grpc.aio.EOF:
-            late = f"no request within {self._seconds:g} seconds of the call"
-            await end_call(context, method, PeerProtocolError(late))
-        return request
 
     async def _enter(self, context: Context, method: str) -> str:
         """Count a call and return its client; end the call if the client has made too many."""

@@ -1,8 +1,8 @@
 """Operators over TCP: how they prove who they are, so that nobody else gets in.
 
 The rule of this module: on a port with this interceptor, no method runs and nothing of a request is
-parsed before the client has proved by its certificate to be an operator. This includes reflection
-and health.
+awaited or parsed before the client has proved by its certificate to be an operator. This includes
+reflection and health.
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ from control_plane.server.status import end_call
 
 
 class OperatorsOnly(grpc.aio.ServerInterceptor):
-    """Lets only operators call; stands outside all other interceptors, and ends calls."""
+    """Lets only operators call; stands outside all other interceptors, and ends calls.
+
+    It does not wait for the request of a call that has only one: ``RequestTime`` does, inside it.
+    """
 
     def __init__(self, validity: Validity, refusals: RefusalTally) -> None:
         """Accept operators' certificates as long as they are valid.
@@ -47,24 +50,13 @@ class OperatorsOnly(grpc.aio.ServerInterceptor):
         handler: Any = await continuation(handler_call_details)
         if handler is None:
             return None
-        if not handler.response_streaming:
-            make = (
-                grpc.stream_unary_rpc_method_handler
-                if handler.request_streaming
-                else grpc.unary_unary_rpc_method_handler
-            )
-            behaviour = self._unary(
-                handler.stream_unary or handler.unary_unary, handler_call_details.method
-            )
+        method = handler_call_details.method
+        if handler.response_streaming:
+            make: Any = grpc.stream_stream_rpc_method_handler
+            behaviour = self._streaming(handler.stream_stream, method)
         else:
-            make = (
-                grpc.stream_stream_rpc_method_handler
-                if handler.request_streaming
-                else grpc.unary_stream_rpc_method_handler
-            )
-            behaviour = self._streaming(
-                handler.stream_stream or handler.unary_stream, handler_call_details.method
-            )
+            make = grpc.stream_unary_rpc_method_handler
+            behaviour = self._unary(handler.stream_unary, method)
         guarded: grpc.RpcMethodHandler[Any, Any] = make(
             behaviour, handler.request_deserializer, handler.response_serializer
         )
@@ -86,16 +78,16 @@ class OperatorsOnly(grpc.aio.ServerInterceptor):
             await end_call(context, method, error)
 
     def _unary(self, behaviour: Callable[..., Any], method: str) -> Any:  # noqa: ANN401 - as grpc
-        async def guarded(request: Any, context: Context) -> Any:  # noqa: ANN401 - any message
+        async def guarded(requests: AsyncIterator[Any], context: Context) -> Any:  # noqa: ANN401 - any message
             await self._check(context, method)
-            return await behaviour(request, context)
+            return await behaviour(requests, context)
 
         return guarded
 
     def _streaming(self, behaviour: Callable[..., Any], method: str) -> Any:  # noqa: ANN401 - as grpc
-        async def guarded(request: Any, context: Context) -> AsyncIterator[Any]:  # noqa: ANN401 - likewise
+        async def guarded(requests: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
             await self._check(context, method)
-            async with aclosing(behaviour(request, context)) as answers:
+            async with aclosing(behaviour(requests, context)) as answers:
                 async for message in answers:
                     # The certificate may have expired or been revoked, or its CA may have been
                     # retired, since the stream was opened.

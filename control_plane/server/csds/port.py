@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 import grpc
 from envoy.service.status.v3 import csds_pb2_grpc
 
+from control_plane.server.access.request_time import RequestTime
 from control_plane.server.csds.client_status import SERVICE, ClientStatusService
 from control_plane.server.limits import ServerLimits
 from control_plane.server.listening import listen_at, stop
@@ -42,7 +43,8 @@ async def client_status_port(
         ConfigurationError: the address cannot be listened on.
     """
     options = limits.channel_options()
-    server = grpc.aio.server(interceptors=[StatusInterceptor()], options=options)
+    interceptors = [RequestTime(limits), StatusInterceptor()]
+    server = grpc.aio.server(interceptors=interceptors, options=options)
     csds_pb2_grpc.add_ClientStatusDiscoveryServiceServicer_to_server(service, server)
     add_reflection(server, [SERVICE])
     bound = await listen_at(server, address, credentials)

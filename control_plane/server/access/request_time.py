@@ -1,0 +1,80 @@
+"""How long a client may take to send the request of a call.
+
+The rule of this module: a call whose request never comes ends in time, and what stands outside this
+interceptor is run as soon as there is a call. gRPC itself would wait for the request for ever, and
+would only then tell anybody of the call; until then, neither would it be known who makes it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from typing import Any
+
+import grpc
+
+from control_plane.errors import PeerProtocolError
+from control_plane.server.access.admission import Context
+from control_plane.server.limits import ServerLimits
+from control_plane.server.status import end_call
+
+
+class RequestTime(grpc.aio.ServerInterceptor):
+    """Ends calls of one request that does not come; stands outside those that need the request.
+
+    Methods whose clients stream are left as they are, since they read their requests themselves.
+    """
+
+    def __init__(self, limits: ServerLimits) -> None:
+        """Give each request as much time as the first request of a stream has."""
+        self._seconds = limits.first_request_seconds
+
+    async def intercept_service(
+        self,
+        continuation: Callable[
+            [grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]
+        ],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        """Have the method that a call is for wait for its request only for so long."""
+        handler: Any = await continuation(handler_call_details)
+        if handler is None or handler.request_streaming:
+            return handler  # type: ignore[no-any-return]
+        method = handler_call_details.method
+        if handler.response_streaming:
+            make: Any = grpc.stream_stream_rpc_method_handler
+            behaviour = self._streaming(handler.unary_stream, method)
+        else:
+            make = grpc.stream_unary_rpc_method_handler
+            behaviour = self._unary(handler.unary_unary, method)
+        timed: grpc.RpcMethodHandler[Any, Any] = make(
+            behaviour, handler.request_deserializer, handler.response_serializer
+        )
+        return timed
+
+    def _unary(self, behaviour: Callable[..., Any], method: str) -> Any:  # noqa: ANN401 - as grpc
+        async def timed(_: AsyncIterator[Any], context: Context) -> Any:  # noqa: ANN401 - any message
+            return await behaviour(await self._request(context, method), context)
+
+        return timed
+
+    def _streaming(self, behaviour: Callable[..., Any], method: str) -> Any:  # noqa: ANN401 - as grpc
+        async def timed(_: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
+            request = await self._request(context, method)
+            async with aclosing(behaviour(request, context)) as answers:
+                async for message in answers:
+                    yield message
+
+        return timed
+
+    async def _request(self, context: Context, method: str) -> Any:  # noqa: ANN401 - any message
+        try:
+            async with asyncio.timeout(self._seconds):
+                request = await context.read()
+        except TimeoutError:
+            request = grpc.aio.EOF
+        if request is grpc.aio.EOF:
+            late = f"no request within {self._seconds:g} seconds of the call"
+            await end_call(context, method, PeerProtocolError(late))
+        return request
