@@ -6,16 +6,17 @@ plane is cut off, which is as if it were down: no instance counts as gone before
 from then on each has as much time as after a start. Otherwise the first instances that are back
 would refuse the others' connections and would not resolve their names.
 
-The running time of an instance is extended like that only once in each absence, so one Envoy that
-comes and goes does not keep the others from counting as gone, unless it is away whenever their time
-is up. If the sidecar of an instance reports
-meanwhile, the instance is given time once more, since its Envoy may just be waiting for its next
-attempt.
+An Envoy that comes and goes looks as if the control plane were cut off again and again. So that it
+does not keep the others from counting as gone, each of them is given time like that only a few
+times in each absence, and only once while its time is not yet up. If the sidecar of an instance
+reports meanwhile, the instance is given time once more, since its Envoy may just be waiting for its
+next attempt.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 
 import structlog
@@ -28,6 +29,10 @@ GRACE_SECONDS = 30.0
 
 GRACE_AFTER_START_SECONDS = 60.0
 """The same after a start of the control plane, or once the first instance is back."""
+
+MOST_EXTENSIONS = 3
+"""How often an instance is given the latter in one absence. A network that comes back may break
+down again before all instances are back."""
 
 
 class Absences:
@@ -44,7 +49,7 @@ class Absences:
         self._gone = gone
         self._timers: dict[InstanceGuid, asyncio.TimerHandle] = {}
         self._heard: set[InstanceGuid] = set()
-        self._extended: set[InstanceGuid] = set()
+        self._extensions: Counter[InstanceGuid] = Counter()
         self._unheard: set[InstanceGuid] = set()
         self._overdue: set[InstanceGuid] = set()
         self._holds = False
@@ -104,7 +109,8 @@ class Absences:
         timer = self._timers.pop(instance, None)
         if timer is not None:
             timer.cancel()
-        for those in (self._heard, self._extended, self._unheard, self._overdue):
+        del self._extensions[instance]
+        for those in (self._heard, self._unheard, self._overdue):
             those.discard(instance)
 
     def _wait(self, instance: InstanceGuid, seconds: float) -> None:
@@ -118,7 +124,8 @@ class Absences:
 
     def _time_is_up(self, instance: InstanceGuid) -> None:
         del self._timers[instance]
-        if (self._timers or self._unheard) and not self._anybody():
+        may_return = self._extensions[instance] < MOST_EXTENSIONS
+        if may_return and (self._timers or self._unheard) and not self._anybody():
             is_first = not self._unheard
             self._unheard.add(instance)
             if is_first:
@@ -130,7 +137,7 @@ class Absences:
     def _heard_of_somebody(self) -> None:
         if self._unheard:
             self._log.info(log_events.FLEET_HEARD, instances=len(self._unheard) + len(self._timers))
-        for instance in (self._timers.keys() - self._extended) | self._unheard:
+        for instance in (self._timers.keys() - self._extensions.keys()) | self._unheard:
             self._wait(instance, GRACE_AFTER_START_SECONDS)
+            self._extensions[instance] += 1
         self._unheard.clear()
-        self._extended.update(self._timers)

@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 from control_plane import log_events
 from control_plane.names import InstanceGuid
 from control_plane.reconciler.membership import absences as module
-from control_plane.reconciler.membership.absences import Absences
+from control_plane.reconciler.membership.absences import MOST_EXTENSIONS, Absences
 from tests.unit.reconciler.clocks import settled
 
 A, B, C = InstanceGuid("a"), InstanceGuid("b"), InstanceGuid("c")
@@ -293,6 +293,44 @@ async def test_one_that_comes_and_goes_keeps_nobody_else(monkeypatch: pytest.Mon
 
     assert fleet.gone == [B]
     assert passed == AFTER_START
+
+
+@pytest.mark.parametrize("stays", [0, AFTER_START - 1])
+async def test_one_that_is_away_whenever_time_is_up_keeps_nobody_else_for_long(
+    monkeypatch: pytest.MonkeyPatch, stays: int
+) -> None:
+    """It looks like a control plane that is cut off again and again, but only so often."""
+    fleet = Fleet(monkeypatch)
+    fleet.come(A, B)
+    fleet.leave(A, B)
+    await fleet.wait(GRACE)
+    visits = 0
+    while not fleet.gone and visits < 10 * MOST_EXTENSIONS:
+        fleet.come(A)
+        await fleet.wait(stays)
+        fleet.leave(A)
+        await fleet.wait(AFTER_START)
+        visits += 1
+
+    assert fleet.gone[0] == B
+    assert visits == MOST_EXTENSIONS
+
+
+async def test_a_control_plane_that_is_cut_off_again_soon_waits_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Who had not come back by then had no time to; it is not gone while nobody is there."""
+    fleet = Fleet(monkeypatch)
+    fleet.come(A, B)
+    fleet.leave(A, B)
+    for _ in range(MOST_EXTENSIONS - 1):
+        await fleet.wait(AFTER_START)
+        fleet.come(A)
+        await fleet.wait(1)
+        fleet.leave(A)
+    await fleet.wait(10 * AFTER_START)
+
+    assert not fleet.gone
 
 
 async def test_who_is_lost_again_has_time_again(monkeypatch: pytest.MonkeyPatch) -> None:
