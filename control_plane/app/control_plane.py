@@ -79,6 +79,7 @@ class ControlPlane:
             starting.push_async_callback(store.close)
             self.core = await build(self._settings, self._clock, store)
             core = self.core
+            starting.push_async_callback(core.rotation.settled)
             self.ports = Ports(core)
             self._start_tasks(starting)
             http = self._http_server()

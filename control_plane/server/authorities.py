@@ -6,6 +6,7 @@ moment, and code that has to react to a change of the CAs is told of it.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 from control_plane.ca import Authority, Issuers, Rotation
@@ -13,8 +14,9 @@ from control_plane.ca import Authority, Issuers, Rotation
 Keep = Callable[[Rotation, Rotation], None]
 """Writes a rotation to disk, given the rotation before the change and the one after it.
 
-Raises StorageError if it was not written, and a restart finds the rotation as before; or if the
-disk failed after it was written, and a restart may find either of the two."""
+It is called in a thread, because a disk may be slow. Raises StorageError if the rotation was not
+written, and a restart finds it as before; or if the disk failed after it was written, and a restart
+may find either of the two."""
 
 
 class Authorities:
@@ -56,8 +58,10 @@ class Authorities:
         """Call the observer after each change, once it is on disk; the observer returns at once."""
         self._observers.append(observer)
 
-    def change(self, rotation: Rotation) -> None:
-        """Take the next step of the rotation.
+    async def change(self, rotation: Rotation) -> None:
+        """Take the next step of the rotation; the caller sees to it that this is not cut short.
+
+        It is not called again before it has returned.
 
         Raises:
             StorageError: the step was not written, and everything is as before, also after a
@@ -65,7 +69,7 @@ class Authorities:
                 either of the two.
         """
         before = self._rotation
-        self._keep(before, rotation)
+        await asyncio.to_thread(self._keep, before, rotation)
         self._rotation = rotation
         there = {each.subject for each in (rotation.active, rotation.other) if each is not None}
         if before.other is not None:

@@ -13,9 +13,11 @@ from __future__ import annotations
 import asyncio
 import shlex
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import structlog
 
@@ -71,6 +73,8 @@ _SYSTEM_ROOTS = (
     "/etc/ssl/cert.pem",  # Alpine's OpenSSL
 )
 
+_Result = TypeVar("_Result")
+
 
 class AppTrust:
     """The files by which the app trusts our CA, and the variables that point to them."""
@@ -100,10 +104,11 @@ class AppTrust:
         self._clock = clock
         self._wanted = self._written = b""
         self._changed = asyncio.Event()
+        self._writing = asyncio.Lock()
         self._seldom = Seldom(clock)
         self._log = structlog.get_logger(__name__)
 
-    def write(self, ca_pem: bytes) -> dict[str, str]:
+    async def write(self, ca_pem: bytes) -> dict[str, str]:
         """Write every file for these CA certificates, and return the variables.
 
         An app reads the files when it starts, so they also serve an app that is started later.
@@ -112,7 +117,7 @@ class AppTrust:
             StorageError: a file could not be written, and there was none before.
         """
         self._wanted = ca_pem
-        return self._write_all(ca_pem)
+        return await self._in_a_thread(partial(self._write_all, ca_pem))
 
     def follow(self, credentials: Credentials) -> None:
         """Have the files written again if the CA certificates have changed."""
@@ -126,9 +131,15 @@ class AppTrust:
             await first_of(self._changed.wait(), self._clock.sleep(AGAIN_SECONDS))
             self._changed.clear()
             if self._written != self._wanted:
-                # In a thread: writing takes long enough to hold up DNS queries, and longer on a
-                # slow disk.
-                await undisturbed(asyncio.to_thread(self._rewrite))
+                await self._in_a_thread(self._rewrite)
+
+    async def _in_a_thread(self, write: Callable[[], _Result]) -> _Result:
+        """Write outside the event loop, one after the other.
+
+        Writing takes long enough to hold up DNS queries, and longer on a slow disk.
+        """
+        async with self._writing:
+            return await undisturbed(asyncio.to_thread(write))
 
     def _write_all(self, ca_pem: bytes) -> dict[str, str]:
         self._written = ca_pem

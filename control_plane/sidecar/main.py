@@ -147,10 +147,10 @@ class _Sidecar:
                 stack.push_async_callback(_cancel, asyncio.create_task(work))
             if resolver is not None:
                 await within(NAMES_SECONDS, self.signals.stop, resolver.ready())
+            live.watch(trust.follow)
+            variables = await trust.write(live.current.trust_bundle)
             if self.options.command and self.signals.stop.is_set():
                 return await self._give_up(reporter.leave())
-            variables = trust.write(live.current.trust_bundle)
-            live.watch(trust.follow)
             environment = app_environment(environment, joined, ports.current.first, variables)
             app = await self._start_app(environment)
             if app is not None:

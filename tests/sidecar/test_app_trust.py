@@ -145,7 +145,7 @@ class Trust:
         trust = AppTrust(
             sidecars, inherited, [str(self.directory / "system.pem")], clock=SystemClock()
         )
-        variables = {**inherited, **trust.write(self.ours.pem)}
+        variables = {**inherited, **await trust.write(self.ours.pem)}
         sidecars.close()
         return {
             name

@@ -46,7 +46,9 @@ class CertificateAuthorityService(
         self, request: messages.PrepareCertificateAuthorityRequest, context: Context
     ) -> messages.PrepareCertificateAuthorityResponse:
         """Make everybody trust another CA."""
-        self._rotation.prepare(request.ca_cert, request.ca_key, uncrossed=request.allow_uncrossed)
+        await self._rotation.prepare(
+            request.ca_cert, request.ca_key, uncrossed=request.allow_uncrossed
+        )
         return messages.PrepareCertificateAuthorityResponse(
             authorities=[each async for each in self._shown()]
         )
@@ -56,7 +58,7 @@ class CertificateAuthorityService(
     ) -> messages.UndoPrepareCertificateAuthorityResponse:
         """Forget the prepared CA."""
         self._check_caller(context, force=request.force)
-        self._rotation.undo_prepare(force=request.force)
+        await self._rotation.undo_prepare(force=request.force)
         return messages.UndoPrepareCertificateAuthorityResponse(
             authorities=[each async for each in self._shown()]
         )
@@ -65,7 +67,7 @@ class CertificateAuthorityService(
         self, request: messages.ActivateCertificateAuthorityRequest, context: Context
     ) -> messages.ActivateCertificateAuthorityResponse:
         """Make the prepared CA sign."""
-        self._rotation.activate(force=request.force)
+        await self._rotation.activate(force=request.force)
         return messages.ActivateCertificateAuthorityResponse(
             authorities=[each async for each in self._shown()]
         )
@@ -74,7 +76,7 @@ class CertificateAuthorityService(
         self, request: messages.UndoActivateCertificateAuthorityRequest, context: Context
     ) -> messages.UndoActivateCertificateAuthorityResponse:
         """Make the CA sign that signed before."""
-        self._rotation.undo_activate(force=request.force)
+        await self._rotation.undo_activate(force=request.force)
         return messages.UndoActivateCertificateAuthorityResponse(
             authorities=[each async for each in self._shown()]
         )
@@ -84,7 +86,7 @@ class CertificateAuthorityService(
     ) -> messages.RetireCertificateAuthorityResponse:
         """Forget the CA that signed before."""
         self._check_caller(context, force=request.force)
-        self._rotation.retire(force=request.force)
+        await self._rotation.retire(force=request.force)
         return messages.RetireCertificateAuthorityResponse(
             authorities=[each async for each in self._shown()]
         )

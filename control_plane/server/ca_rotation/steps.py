@@ -2,11 +2,12 @@
 
 The rule of this module: if instances are not ready, a step is refused with their names and the
 reasons, and changes nothing; with ``force`` it is taken all the same. A step is on disk before
-anybody is told of it.
+anybody is told of it, and the next step waits until then; a slow disk holds up nobody else.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from control_plane.model.spec import DEFAULT_ORG, DEFAULT_SPACE
 from control_plane.server.authorities import Authorities
 from control_plane.server.budget import CertificateBudget
 from control_plane.server.ca_rotation.progress import Leaving, Look, Readiness, RotationProgress
+from control_plane.undisturbed import undisturbed
 
 _DEFAULT_PLACE = (DEFAULT_ORG, DEFAULT_SPACE)
 
@@ -62,6 +64,7 @@ class CaRotation:
         self._sources = sources
         self._profile = profile
         self._clock = clock
+        self._step = asyncio.Lock()
         self._log = structlog.get_logger(__name__)
         self.progress = progress
 
@@ -70,7 +73,14 @@ class CaRotation:
         """The CAs, and the stage of the rotation, as they are now."""
         return self._authorities.rotation
 
-    def prepare(self, certificate: str = "", key: str = "", *, uncrossed: bool = False) -> None:
+    async def settled(self) -> None:
+        """Return once no step is being written, although its caller may have left."""
+        async with self._step:
+            pass
+
+    async def prepare(
+        self, certificate: str = "", key: str = "", *, uncrossed: bool = False
+    ) -> None:
         """Make another CA trusted.
 
         Args:
@@ -84,25 +94,26 @@ class CaRotation:
             FailedPrecondition: another rotation is under way, or the CA cannot be cross-signed.
             StorageError: the step could not be written.
         """
-        steps.require_steady(self.rotation)  # before a CA is made or read for nothing
-        successor = self._read(certificate, key) if certificate or key else self._sources.create()
-        now = self._clock.now()
-        self._authorities.change(steps.prepare(self.rotation, successor, now, uncrossed=uncrossed))
-        self._log.info(
-            log_events.CA_PREPARED, fingerprint=successor.fingerprint, subject=successor.subject
-        )
+        async with self._step:
+            steps.require_steady(self.rotation)  # before a CA is made or read for nothing
+            is_own = certificate or key
+            successor = self._read(certificate, key) if is_own else self._sources.create()
+            now = self._clock.now()
+            after = steps.prepare(self.rotation, successor, now, uncrossed=uncrossed)
+            await self._take(after, log_events.CA_PREPARED, successor)
 
-    def undo_prepare(self, *, force: bool = False) -> None:
+    async def undo_prepare(self, *, force: bool = False) -> None:
         """Forget the prepared CA.
 
         Raises:
             FailedPrecondition: there is no prepared CA, or certificates of it may be in use.
             StorageError: the step could not be written.
         """
-        after = steps.undo_prepare(self.rotation, self._clock.now())
-        self._leave(after, log_events.CA_PREPARE_UNDONE, force=force)
+        async with self._step:
+            after = steps.undo_prepare(self.rotation, self._clock.now())
+            await self._leave(after, log_events.CA_PREPARE_UNDONE, force=force)
 
-    def activate(self, *, force: bool = False) -> None:
+    async def activate(self, *, force: bool = False) -> None:
         """Make the prepared CA sign.
 
         Raises:
@@ -110,14 +121,14 @@ class CaRotation:
                 app's certificates would be too large with what is sent along from then on.
             StorageError: the step could not be written.
         """
-        after = steps.activate(self.rotation, self._clock.now(), self._sources.new_serial())
-        readiness = self.progress.trusting(after.active).at_once()
-        self._require(readiness, "trust the new CA", force=force)
-        self._check_sizes(after)
-        self._authorities.change(after)
-        self._log.info(log_events.CA_ACTIVATED, **_named(after))
+        async with self._step:
+            after = steps.activate(self.rotation, self._clock.now(), self._sources.new_serial())
+            readiness = self.progress.trusting(after.active).at_once()
+            self._require(readiness, "trust the new CA", force=force)
+            self._check_sizes(after)
+            await self._take(after, log_events.CA_ACTIVATED, after.active)
 
-    def undo_activate(self, *, force: bool = False) -> None:
+    async def undo_activate(self, *, force: bool = False) -> None:
         """Make the CA sign that signed before.
 
         Raises:
@@ -125,21 +136,22 @@ class CaRotation:
                 certificates would be too large.
             StorageError: the step could not be written.
         """
-        now, serial = self._clock.now(), self._sources.new_serial()
-        after = steps.undo_activate(self.rotation, now, serial, force=force)
-        self._check_sizes(after)
-        self._authorities.change(after)
-        self._log.info(log_events.CA_ACTIVATE_UNDONE, **_named(after))
+        async with self._step:
+            now, serial = self._clock.now(), self._sources.new_serial()
+            after = steps.undo_activate(self.rotation, now, serial, force=force)
+            self._check_sizes(after)
+            await self._take(after, log_events.CA_ACTIVATE_UNDONE, after.active)
 
-    def retire(self, *, force: bool = False) -> None:
+    async def retire(self, *, force: bool = False) -> None:
         """Forget the CA that signed before.
 
         Raises:
             FailedPrecondition: there is no such CA, or certificates of it may be in use.
             StorageError: the step could not be written.
         """
-        after = steps.retire(self.rotation, self._clock.now())
-        self._leave(after, log_events.CA_RETIRED, force=force)
+        async with self._step:
+            after = steps.retire(self.rotation, self._clock.now())
+            await self._leave(after, log_events.CA_RETIRED, force=force)
 
     def look(self) -> Look | None:
         """Look which instances are ready for the next step; None if no rotation is under way."""
@@ -181,14 +193,22 @@ class CaRotation:
         except ConfigurationError as error:
             raise InvalidArgument(str(error), field="ca_cert") from None
 
-    def _leave(self, after: Rotation, event: str, *, force: bool) -> None:
+    async def _leave(self, after: Rotation, event: str, *, force: bool) -> None:
         leaving = self.rotation.other
         if leaving is None:
             raise FailedPrecondition("no rotation is under way")
         readiness = self.progress.leaving(self._leaving(leaving)).at_once()
         self._require(readiness, "have left the CA", force=force)
-        self._authorities.change(after)
-        self._log.info(event, fingerprint=leaving.fingerprint, subject=leaving.subject)
+        await self._take(after, event, leaving)
+
+    async def _take(self, after: Rotation, event: str, authority: Authority) -> None:
+        """Take a step, to its end even if its caller leaves meanwhile; log which CA it is about."""
+
+        async def taken() -> None:
+            await self._authorities.change(after)
+            self._log.info(event, fingerprint=authority.fingerprint, subject=authority.subject)
+
+        await undisturbed(taken())
 
     def _leaving(self, authority: Authority) -> Leaving:
         called = "the prepared CA" if self.rotation.stage is Stage.PREPARED else "the old CA"
@@ -218,7 +238,3 @@ class CaRotation:
         state = self.progress.state()
         for app in state.apps:
             budget.check(state, app)
-
-
-def _named(rotation: Rotation) -> dict[str, str]:
-    return {"fingerprint": rotation.active.fingerprint, "subject": rotation.active.subject}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import os
 from collections.abc import Callable
@@ -63,23 +64,25 @@ class World:
     def prepare(self, authorities: Authorities) -> None:
         """Have a new CA trusted."""
         made = new_authority(CLOCK, next(self.serials))
-        authorities.change(prepare(authorities.rotation, made, NOON))
+        asyncio.run(authorities.change(prepare(authorities.rotation, made, NOON)))
 
     def activate(self, authorities: Authorities) -> None:
         """Have it sign."""
-        authorities.change(activate(authorities.rotation, NOON, next(self.serials)))
+        asyncio.run(authorities.change(activate(authorities.rotation, NOON, next(self.serials))))
 
     def undo_activate(self, authorities: Authorities) -> None:
         """Take that back."""
-        authorities.change(undo_activate(authorities.rotation, NOON, next(self.serials)))
+        asyncio.run(
+            authorities.change(undo_activate(authorities.rotation, NOON, next(self.serials)))
+        )
 
     def undo_prepare(self, authorities: Authorities) -> None:
         """Take that back, too."""
-        authorities.change(undo_prepare(authorities.rotation, NOON))
+        asyncio.run(authorities.change(undo_prepare(authorities.rotation, NOON)))
 
     def retire(self, authorities: Authorities) -> None:
         """Forget the old CA."""
-        authorities.change(retire(authorities.rotation, NOON))
+        asyncio.run(authorities.change(retire(authorities.rotation, NOON)))
 
     def keys_on_disk(self) -> str:
         """Return every private key in the data directory, as they are written."""
@@ -158,7 +161,7 @@ def test_the_key_of_the_embedded_ca_goes_also_if_the_settings_name_the_next(worl
     authorities = world.started()
     old = authorities.current()
     own = world.own()
-    authorities.change(prepare(authorities.rotation, own, NOON))
+    asyncio.run(authorities.change(prepare(authorities.rotation, own, NOON)))
     world.activate(authorities)
     again = world.started()
     world.retire(again)
@@ -424,7 +427,7 @@ def test_settings_may_name_the_new_ca_after_the_rotation(world: World) -> None:
     """Then its files count, as those of any own CA do."""
     authorities = world.started()
     own = world.own()
-    authorities.change(prepare(authorities.rotation, own, NOON))
+    asyncio.run(authorities.change(prepare(authorities.rotation, own, NOON)))
     world.activate(authorities)
     world.retire(authorities)
 

@@ -74,13 +74,13 @@ def test_a_port_that_is_set_already_stays() -> None:
     assert app_environment({"PORT": "7"}, member, Port(9090), {})["PORT"] == "7"
 
 
-def test_without_system_roots_our_ca_alone_replaces_nothing(tmp_path: Path) -> None:
+async def test_without_system_roots_our_ca_alone_replaces_nothing(tmp_path: Path) -> None:
     """What adds is set, what replaces is not, and the log says that the image has no roots."""
     trust = AppTrust(
         SidecarDirectory(tmp_path), {"PATH": ""}, [str(tmp_path / "none.pem")], clock=ManualClock()
     )
     with structlog.testing.capture_logs() as logs:
-        variables = trust.write(authority().trust_bundle_pem)
+        variables = await trust.write(authority().trust_bundle_pem)
 
     assert variables == {
         "C2C_CA_FILE": str(tmp_path / "ca.pem"),
@@ -89,7 +89,7 @@ def test_without_system_roots_our_ca_alone_replaces_nothing(tmp_path: Path) -> N
     assert [each["reason"] for each in logs] == ["the system has no root certificates to add to"]
 
 
-def test_the_documented_files_are_there_whatever_the_variables_say(tmp_path: Path) -> None:
+async def test_the_documented_files_are_there_whatever_the_variables_say(tmp_path: Path) -> None:
     """A program that the sidecar does not start finds them, though the sidecar's own has others."""
     system, ours = authority("system").trust_bundle_pem, authority().trust_bundle_pem
     roots, company = tmp_path / "system.pem", tmp_path / "company.pem"
@@ -99,9 +99,8 @@ def test_the_documented_files_are_there_whatever_the_variables_say(tmp_path: Pat
     java = {JAVA_OPTIONS: "-Djavax.net.ssl.trustStore=/own.p12", "PATH": ""}
     directory = SidecarDirectory(tmp_path / "sidecar")
 
-    variables = AppTrust(directory, {**replaced, **java}, [str(roots)], clock=ManualClock()).write(
-        ours
-    )
+    trust = AppTrust(directory, {**replaced, **java}, [str(roots)], clock=ManualClock())
+    variables = await trust.write(ours)
 
     assert (directory.path / "roots.pem").read_bytes() == system + ours
     store = read_java_trust_store((directory.path / "roots.p12").read_bytes())
@@ -110,31 +109,31 @@ def test_the_documented_files_are_there_whatever_the_variables_say(tmp_path: Pat
         assert Path(variables[name]).read_bytes() == company.read_bytes() + ours
 
 
-def test_without_system_roots_the_documented_files_have_our_ca(tmp_path: Path) -> None:
+async def test_without_system_roots_the_documented_files_have_our_ca(tmp_path: Path) -> None:
     """Who names such a file anyway reaches other apps; a missing one lets it reach none."""
     directory, ours = SidecarDirectory(tmp_path), authority().trust_bundle_pem
 
-    AppTrust(directory, {"PATH": ""}, [str(tmp_path / "none.pem")], clock=ManualClock()).write(ours)
+    trust = AppTrust(directory, {"PATH": ""}, [str(tmp_path / "none.pem")], clock=ManualClock())
+    await trust.write(ours)
 
     assert (tmp_path / "roots.pem").read_bytes() == ours
     assert read_java_trust_store((tmp_path / "roots.p12").read_bytes()) == ours
 
 
-def test_a_variable_may_name_our_own_file_already(tmp_path: Path) -> None:
+async def test_a_variable_may_name_our_own_file_already(tmp_path: Path) -> None:
     """Whoever sets it for app and sidecar together has it from the first start on."""
     roots, ours = tmp_path / "system.pem", authority().trust_bundle_pem
     roots.write_bytes(authority("system").trust_bundle_pem)
     directory = SidecarDirectory(tmp_path / "sidecar")
     given = {"SSL_CERT_FILE": str(directory.path / "roots.pem"), "PATH": ""}
 
-    named = AppTrust(directory, given, [str(roots)], clock=ManualClock()).write(ours)[
-        "SSL_CERT_FILE"
-    ]
+    trust = AppTrust(directory, given, [str(roots)], clock=ManualClock())
+    named = (await trust.write(ours))["SSL_CERT_FILE"]
 
     assert fingerprints(Path(named).read_bytes()) == fingerprints(roots.read_bytes() + ours)
 
 
-def test_a_trust_store_that_somebody_chose_stays(tmp_path: Path) -> None:
+async def test_a_trust_store_that_somebody_chose_stays(tmp_path: Path) -> None:
     """Java takes one store only, so the operator's own is left alone, and the log says so."""
     given = {"JAVA_TOOL_OPTIONS": "-Xmx64m -Djavax.net.ssl.trustStore=/own.p12", "PATH": ""}
     roots = tmp_path / "system.pem"
@@ -143,13 +142,13 @@ def test_a_trust_store_that_somebody_chose_stays(tmp_path: Path) -> None:
         SidecarDirectory(tmp_path / "sidecar"), given, [str(roots)], clock=ManualClock()
     )
     with structlog.testing.capture_logs() as logs:
-        variables = trust.write(authority().trust_bundle_pem)
+        variables = await trust.write(authority().trust_bundle_pem)
 
     assert "JAVA_TOOL_OPTIONS" not in variables
     assert [each["variable"] for each in logs] == ["JAVA_TOOL_OPTIONS"]
 
 
-def test_other_options_of_java_stay(tmp_path: Path) -> None:
+async def test_other_options_of_java_stay(tmp_path: Path) -> None:
     """Ours are put after what is there already, quoted as Java reads them."""
     roots = tmp_path / "system.pem"
     roots.write_bytes(authority("system").trust_bundle_pem)
@@ -158,13 +157,13 @@ def test_other_options_of_java_stay(tmp_path: Path) -> None:
         directory, {"JAVA_TOOL_OPTIONS": "-Xmx64m", "PATH": ""}, [str(roots)], clock=ManualClock()
     )
 
-    options = trust.write(authority().trust_bundle_pem)["JAVA_TOOL_OPTIONS"]
+    options = (await trust.write(authority().trust_bundle_pem))["JAVA_TOOL_OPTIONS"]
 
     store = f"'-Djavax.net.ssl.trustStore={directory.path}/roots.p12'"
     assert options.startswith(f"-Xmx64m {store} -Djavax.net.ssl.trustStoreType=PKCS12 ")
 
 
-def test_a_variable_that_names_nothing_is_left_alone(tmp_path: Path) -> None:
+async def test_a_variable_that_names_nothing_is_left_alone(tmp_path: Path) -> None:
     """A file that is not there yet is the platform's business, and the log says so."""
     roots = tmp_path / "system.pem"
     roots.write_bytes(authority("system").trust_bundle_pem)
@@ -173,7 +172,7 @@ def test_a_variable_that_names_nothing_is_left_alone(tmp_path: Path) -> None:
         SidecarDirectory(tmp_path / "sidecar"), given, [str(roots)], clock=ManualClock()
     )
     with structlog.testing.capture_logs() as logs:
-        variables = trust.write(authority().trust_bundle_pem)
+        variables = await trust.write(authority().trust_bundle_pem)
 
     assert "SSL_CERT_FILE" not in variables
     assert "REQUESTS_CA_BUNDLE" in variables
@@ -188,7 +187,7 @@ async def test_the_files_follow_a_new_ca_and_nothing_else(tmp_path: Path) -> Non
     directory = SidecarDirectory(tmp_path / "sidecar")
     trust = AppTrust(directory, {"PATH": ""}, [str(roots)], clock=ManualClock())
     old, new = membership(authority("old")), membership(authority("new"))
-    written = Path(trust.write(old.credentials.trust_bundle)["SSL_CERT_FILE"])
+    written = Path((await trust.write(old.credentials.trust_bundle))["SSL_CERT_FILE"])
     before = written.stat().st_ino
     running = asyncio.create_task(trust.run())
 
@@ -211,7 +210,7 @@ async def test_files_that_could_not_be_written_are_written_soon(tmp_path: Path) 
     directory = SidecarDirectory(tmp_path / "sidecar")
     trust = AppTrust(directory, {"PATH": ""}, [str(roots)], clock=clock)
     old, new = (membership(authority(each)).credentials for each in ("old", "new"))
-    written = Path(trust.write(old.trust_bundle)["SSL_CERT_FILE"])
+    written = Path((await trust.write(old.trust_bundle))["SSL_CERT_FILE"])
     obstacle = directory.path / "roots.pem.new"
     obstacle.mkdir()
     with structlog.testing.capture_logs() as logs:
@@ -236,7 +235,7 @@ async def test_files_that_could_not_be_written_are_written_soon(tmp_path: Path) 
     assert written.stat().st_ino == before
 
 
-def test_an_app_starts_with_older_files_and_not_without_any(tmp_path: Path) -> None:
+async def test_an_app_starts_with_older_files_and_not_without_any(tmp_path: Path) -> None:
     """On a full disk whom it trusted last is better than nobody, and no app better than that."""
     roots = tmp_path / "system.pem"
     roots.write_bytes(authority("system").trust_bundle_pem)
@@ -246,10 +245,10 @@ def test_an_app_starts_with_older_files_and_not_without_any(tmp_path: Path) -> N
     obstacle = directory.path / "roots.pem.new"
     obstacle.mkdir()
     with pytest.raises(StorageError, match=r"roots\.pem"):
-        trust.write(old.credentials.trust_bundle)
+        await trust.write(old.credentials.trust_bundle)
     obstacle.rmdir()
-    variables = trust.write(old.credentials.trust_bundle)
+    variables = await trust.write(old.credentials.trust_bundle)
     obstacle.mkdir()
 
-    assert trust.write(new.credentials.trust_bundle) == variables
+    assert await trust.write(new.credentials.trust_bundle) == variables
     assert Path(variables["SSL_CERT_FILE"]).read_bytes().endswith(old.credentials.trust_bundle)

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -17,48 +13,19 @@ from control_plane.sidecar.app_trust import AppTrust
 from control_plane.sidecar.directory import Credentials, SidecarDirectory
 from control_plane.sidecar.enrolment.credentials import LiveCredentials
 from control_plane.sidecar.reports.app_ports import LivePorts
+from tests.slow_disk import Disk, busy
+from tests.unit.reconciler.clocks import settled
 from tests.unit.sidecar.members import authority, credentials, membership
+from tests.waiting import eventually
 
-PATIENCE = 10.0
 MEMBER = membership(authority("old"))
 NEW = credentials(authority("new"), serial=2)
-
-
-@dataclass(slots=True)
-class Disk:
-    """A disk that confirms nothing before the test says so."""
-
-    is_asked: threading.Event
-    may_confirm: threading.Event
-    is_alone: bool = False
-
-    def sync(self, _: int) -> None:
-        """Take as long as the test wants."""
-        self.is_asked.set()
-        self.is_alone = self.is_alone or not self.may_confirm.wait(PATIENCE)
 
 
 @pytest.fixture
 def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
     """Return the disk that files are written to from the moment that the test says so."""
-    made = Disk(threading.Event(), threading.Event())
-    made.may_confirm.set()
-    monkeypatch.setattr(os, "fsync", made.sync)
-    return made
-
-
-@asynccontextmanager
-async def busy(disk: Disk, keeping: Awaitable[None]) -> AsyncIterator[asyncio.Future[None]]:
-    """Have something be kept that the disk does not confirm before the block ends."""
-    disk.is_asked.clear()
-    disk.may_confirm.clear()
-    task = asyncio.ensure_future(keeping)
-    try:
-        assert await asyncio.to_thread(disk.is_asked.wait, PATIENCE)
-        assert not disk.is_alone, "nobody else had a turn"
-        yield task
-    finally:
-        disk.may_confirm.set()
+    return Disk.of(monkeypatch)
 
 
 def is_kept(files: SidecarDirectory, live: LiveCredentials, expected: Credentials) -> bool:
@@ -88,15 +55,24 @@ def ports_told(files: SidecarDirectory) -> Awaitable[None]:
     return LivePorts(files, MEMBER.enrollment).follow(8081, [8081])
 
 
-def exported(files: SidecarDirectory) -> Awaitable[None]:
+def trust_of(files: SidecarDirectory) -> AppTrust:
+    """Return what keeps the files by which the app trusts our CA."""
+    return AppTrust(files, {"PATH": ""}, [str(files.ca_file)], clock=SystemClock())
+
+
+async def exported(files: SidecarDirectory) -> None:
+    """Have the app trust our CA."""
+    await trust_of(files).write(MEMBER.credentials.trust_bundle)
+
+
+def exported_again(files: SidecarDirectory) -> Awaitable[None]:
     """Have the app trust another CA."""
-    trust = AppTrust(files, {"PATH": ""}, [str(files.ca_file)], clock=SystemClock())
-    trust.write(MEMBER.credentials.trust_bundle)
+    trust = trust_of(files)
     trust.follow(NEW)
     return trust.run()
 
 
-@pytest.mark.parametrize("keep", [renewed, trusted, ports_told, exported])
+@pytest.mark.parametrize("keep", [renewed, trusted, ports_told, exported, exported_again])
 async def test_others_have_their_turn_meanwhile(
     tmp_path: Path, disk: Disk, keep: Callable[[SidecarDirectory], Awaitable[None]]
 ) -> None:
@@ -121,6 +97,35 @@ async def test_one_change_waits_for_the_other(tmp_path: Path, disk: Disk) -> Non
     await asyncio.gather(renewing, trusting)
 
     assert is_kept(files, live, NEW)
+    files.close()
+
+
+async def test_the_last_ca_is_the_one_that_the_app_trusts(
+    tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A CA that is told while the files are first written is written after the other."""
+    begun = []
+
+    def begins(write: Callable[[], object]) -> Awaitable[object]:
+        begun.append(write)
+        return to_thread(write)
+
+    to_thread = asyncio.to_thread
+    files = SidecarDirectory(tmp_path)
+    files.write(MEMBER)
+    trust = trust_of(files)
+    running = asyncio.ensure_future(trust.run())
+    async with busy(disk, trust.write(MEMBER.credentials.trust_bundle)) as writing:
+        monkeypatch.setattr(asyncio, "to_thread", begins)
+        trust.follow(NEW)
+        await settled()
+        assert not begun
+    written = Path((await writing)["SSL_CERT_FILE"])
+    await eventually(
+        lambda: written.read_bytes().endswith(NEW.trust_bundle), "the other CA is written"
+    )
+    running.cancel()
+    await asyncio.wait([running])
     files.close()
 
 
