@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from pathlib import Path
 
 from control_plane.names import InstanceGuid
+from control_plane.sidecar.directory import ADMIN_SOCKET
+from control_plane.sidecar.processes.envoy_admin import EnvoyAdmin
 from tests.envoy.apps import http1, tcp_app
 from tests.envoy.harness import until
 from tests.sidecar.scene import Scene, scene
@@ -51,6 +54,35 @@ async def test_an_envoy_that_hangs_is_heard_of(tmp_path: Path) -> None:
             os.kill(envoy, signal.SIGCONT)
         await here.becomes("ready")
         await here.caller.reaches(here.address)
+
+
+async def test_an_envoy_that_hangs_from_its_start_is_heard_of(tmp_path: Path) -> None:
+    """Names lead to an instance that was ready before its sidecar was killed and started again."""
+
+    async def admin_is_of(envoy: int) -> bool:
+        with contextlib.suppress(OSError):
+            return EnvoyAdmin(here.directory / ADMIN_SOCKET).pid() == envoy
+        return False
+
+    async def is_known() -> bool:
+        return here.status == "not_ready"
+
+    async with scene(tmp_path) as here:
+        async with here.instance() as killed:
+            await here.becomes("ready")
+            killed.process.kill()
+            await killed.ended()
+        async with here.instance_without_token() as instance:
+            envoy = (await instance.logged("envoy.started"))["pid"]
+            await until(lambda: admin_is_of(envoy), what="Envoy has begun")
+            os.kill(envoy, signal.SIGSTOP)
+            try:
+                assert here.status == "ready"
+                await until(is_known, what="the instance is not ready", timeout=35)
+            finally:
+                os.kill(envoy, signal.SIGCONT)
+            await here.becomes("ready")
+            await here.caller.reaches(here.address)
 
 
 async def test_an_app_on_every_address_is_called_out(tmp_path: Path) -> None:

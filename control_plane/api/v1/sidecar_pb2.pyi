@@ -50,8 +50,9 @@ class ReportRequest(_message.Message):
     were configured by hand: then the sidecar is not told.
     """
     not_serving: _builtins.bool
-    """Whether port 61443 has shown no certificate for 10 s although it did before, so that Envoy
-    hangs. No name leads to the instance until the port shows one again.
+    """Whether port 61443 has shown no certificate for 10 s although it did before, or although Envoy
+    is running and does not answer: so Envoy hangs. No name leads to the instance until the port
+    shows one again.
     """
     @_builtins.property
     def exposed_ports(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:

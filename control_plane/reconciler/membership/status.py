@@ -21,7 +21,7 @@ class Word:
     Attributes:
         listening: the app accepts connections.
         leaving: the instance is about to stop.
-        not_serving: its Envoy showed certificates before, but none for a while.
+        not_serving: its Envoy has shown no certificate for a while, and should have.
     """
 
     listening: bool

@@ -2,7 +2,7 @@
 
 The rule of this module: an answer is never taken for more than a hint. An Envoy that is not running
 has no listener, no request in flight and nothing to drain. Silence of an Envoy that is running
-means nothing: it is busy, and does what it was told when it gets to it.
+means nothing, unless it lasts: it is busy, and does what it was told when it gets to it.
 """
 
 from __future__ import annotations
@@ -84,6 +84,16 @@ class EnvoyAdmin:
         return any(
             (each.get("address"), each.get("port_value")) == (address, port) for each in places
         )
+
+    async def is_silent(self) -> bool:
+        """Tell whether an Envoy is running and does not answer."""
+        try:
+            await self._ask("GET", "/hot_restart_version")
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False
+        except OSError:
+            return True
+        return False
 
     async def restart_epoch(self) -> int:
         """Return how often this Envoy was replaced by hot restart.

@@ -42,7 +42,8 @@ class Observation:
             shows none.
         open_ports: the ports on which the app accepts connections.
         closed_ports: the ports on which it should, but does not.
-        not_serving: whether port 61443 showed a certificate before, but has shown none for a while.
+        not_serving: whether port 61443 has shown no certificate for a while, although it did before
+            or although Envoy is running and does not answer.
         c2c_port: the port that 61443 leads to; None if the operator named the ports.
     """
 
@@ -84,7 +85,7 @@ class InstanceObserver:
             app_address: the address of its app.
             ports: returns the ports of the app.
             admin: the admin interface of its Envoy.
-            clock: tells for how long port 61443 has shown nothing.
+            clock: tells for how long Envoy has hung.
         """
         self._address = address
         self._app_address = app_address
@@ -92,7 +93,8 @@ class InstanceObserver:
         self._admin = admin
         self._clock = clock
         self._prober = Prober()
-        self._served_at: float | None = None
+        self._has_served = False
+        self._well_at = clock.monotonic()
         self._exposed: dict[tuple[Address, Port], bool] = {}
 
     async def observe(self) -> Observation:
@@ -111,15 +113,18 @@ class InstanceObserver:
             open_ports=open_ports,
             closed_ports=tuple(port for port in ports.every if port not in open_ports),
             c2c_port=ports.c2c,
-            not_serving=self._has_ceased(serial),
+            not_serving=await self._hangs(serial),
         )
 
-    def _has_ceased(self, serial: str) -> bool:
-        """Tell whether port 61443 has stopped showing a certificate, and for a while already."""
-        now = self._clock.monotonic()
-        if serial:
-            self._served_at = now
-        return self._served_at is not None and now - self._served_at >= NOT_SERVING_SECONDS
+    async def _hangs(self, serial: str) -> bool:
+        """Tell whether port 61443 shows no certificate because Envoy hangs, for a while already.
+
+        If it never showed one, there may be nothing to serve yet; but then Envoy itself answers.
+        """
+        self._has_served = self._has_served or bool(serial)
+        if serial or not (self._has_served or await self._admin.is_silent()):
+            self._well_at = self._clock.monotonic()
+        return self._clock.monotonic() - self._well_at >= NOT_SERVING_SECONDS
 
     async def _is_exposed(self, address: Address, port: Port) -> bool:
         if not await _accepts(address, port):

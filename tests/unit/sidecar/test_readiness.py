@@ -86,7 +86,10 @@ async def test_a_silent_envoy_changes_no_verdict(
     address, elsewhere, silent = Address(unique_address()), "10.255.0.1", ""
     said = silent
 
+    calls = []
+
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        calls.append(asyncio.current_task())
         await reader.readuntil(b"\r\n\r\n")
         if said == silent:
             await reader.read()
@@ -108,6 +111,7 @@ async def test_a_silent_envoy_changes_no_verdict(
             return (await observer.observe()).exposed_ports
 
         seen = [await exposed(each) for each in (silent, address, silent, elsewhere, silent)]
+        await asyncio.gather(*filter(None, calls))
 
     assert seen == [(), (), (), (port,), (port,)]
 
@@ -197,8 +201,41 @@ async def test_who_showed_a_certificate_and_shows_none_for_a_while_serves_no_mor
         return (await observer.observe()).not_serving
 
     assert not await seen(0, 60)
+    assert not await seen(0, 60)
     assert not await seen(7, 0)
     assert not await seen(0, NOT_SERVING_SECONDS - 0.1)
     assert await seen(0, 0.1)
     assert not await seen(8, 60)
     assert not await seen(0, 1)
+
+
+async def test_an_envoy_that_never_answered_serves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that answers, or is not running yet, may have nothing to serve."""
+    monkeypatch.setattr(envoy_admin, "ANSWER_SECONDS", 0.2)
+    clock, answers, path = ManualClock(), True, tmp_path / "admin.sock"
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        if answers:
+            writer.write(b"HTTP/1.1 200 OK\r\n\r\n11.104")
+        else:
+            await reader.read()
+        writer.close()
+
+    address = Address(unique_address())
+    observer = InstanceObserver(lambda: address, APP, lambda: AppPorts(()), EnvoyAdmin(path), clock)
+
+    async def hangs(*, says: bool, after: float) -> bool:
+        nonlocal answers
+        answers = says
+        await clock.advance(after)
+        return (await observer.observe()).not_serving
+
+    assert not await hangs(says=False, after=60)
+    async with await asyncio.start_unix_server(accept, path):
+        assert not await hangs(says=True, after=60)
+        assert not await hangs(says=False, after=NOT_SERVING_SECONDS - 0.1)
+        assert await hangs(says=False, after=0.1)
+        assert not await hangs(says=True, after=60)
