@@ -115,7 +115,6 @@ class Ordering:
         nonce = machine.exchange.last_nonce
         return (
             machine.type.complete
-            and nonce != ""
             and request.response_nonce == nonce
             and machine.subscription.asked() == {WILDCARD}
             and (machine.exchange.in_flight is None or machine.takes_everything())

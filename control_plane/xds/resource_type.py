@@ -149,3 +149,7 @@ class ResourceTypes:
     def followers(self, url: TypeUrl) -> tuple[TypeUrl, ...]:
         """Return the types that are sent only after this one."""
         return tuple(each.url for each in self.ordered if url in each.after)
+
+    def is_refreshed(self, url: TypeUrl) -> bool:
+        """Tell whether updates of another type make clients wait for this type anew."""
+        return any(url in each.refreshes for each in self.ordered)

@@ -230,7 +230,8 @@ class Stream:
     def _look(self, snapshot: Snapshot, now: float) -> None:
         """Take note of what is settled without a response, before looking at what depends on it."""
         for url, machine in self.machines.items():
-            if isinstance(machine, SotwMachine):
+            # If a type is refreshed, the first request may come from a client that waits for it.
+            if isinstance(machine, SotwMachine) and not self._types.is_refreshed(url):
                 machine.resume(self.content(url, snapshot), now)
         self._withdrawal.look(snapshot)
 

@@ -11,9 +11,21 @@ import pytest
 
 from control_plane.server.library import ResourceServer
 from control_plane.xds.delivery import ConfigStatus
-from tests.envoy.harness import start_envoy
-from tests.server.envoys import NODE, bootstrap, envoy_of
-from tests.server.test_envoy_client import at_work, service
+from control_plane.xds.events import Unsubscribed
+from control_plane.xds.resource_type import ROUTE
+from tests.envoy.harness import start_envoy, until
+from tests.server.envoys import NODE, bootstrap, envoy_of, listener
+from tests.server.test_envoy_client import (
+    SCOPED,
+    at_work,
+    cluster,
+    endpoints,
+    has_scopes,
+    routes,
+    scope,
+    service,
+)
+from tests.server.watching import Watcher
 from tests.waiting import eventually
 
 CHANGES = (
@@ -63,6 +75,34 @@ async def test_an_envoy_that_comes_back_takes_the_difference(api_type: str) -> N
             assert [
                 each for each in stats if each.endswith("update_rejected") and stats[each]
             ] == []
+
+
+@pytest.mark.parametrize("api_type", ["DELTA_GRPC", "GRPC"])
+async def test_an_envoy_that_comes_back_has_the_scopes_that_a_listener_needs(api_type: str) -> None:
+    """O2, C3: it states the version of what it let go of, and would wait for the same for 15 s."""
+    base = [cluster("a"), endpoints("a"), scope("1", "one", "a")]
+    scoped = [*base, routes("a"), listener("a", SCOPED)]
+    plain = [*base, listener("a", {"route_config": {"name": "its own"}})]
+    server, watcher = ResourceServer(), Watcher()
+    server.observe(watcher)
+    server.set_resources(NODE, scoped)
+    async with AsyncExitStack() as stack:
+        async with server:
+            envoy = await stack.enter_async_context(envoy_of(server, api_type))
+            await until(lambda: has_scopes(envoy, "one"), what="the scope is there")
+            await accepted(server, len(scoped))
+            server.set_resources(NODE, plain)
+            await eventually(
+                lambda: Unsubscribed(ROUTE, frozenset({"a"})) in watcher.events,
+                "the listener that had scopes is gone",
+            )
+            await accepted(server, len(plain))
+        async with server:
+            await accepted(server, len(plain))
+            server.set_resources(NODE, scoped)
+            await until(lambda: has_scopes(envoy, "one"), what="the scope is back", timeout=10.0)
+            await at_work(envoy, 1)
+            await accepted(server, len(scoped))
 
 
 def two_servers(first: ResourceServer, second: ResourceServer, api_type: str, admin: Path) -> str:

@@ -56,6 +56,20 @@ def test_that_there_are_no_scoped_routes_is_said_again_too() -> None:
     assert peer.stream.in_step(peer.snapshot)
 
 
+def test_scoped_routes_are_sent_to_a_client_that_comes_back_and_has_them() -> None:
+    """O2, C3: it cannot tell otherwise that it let go of them, and a listener waits for them now.
+
+    The listener may also come next, and Envoy asks by the same request then.
+    """
+    peer = SotwPeer(LDS="l@1", SRDS="s@1")
+    assert peer.ask("LDS", has="l@1") == []
+    assert peer.ask("SRDS", has="s@1") == ["1 SRDS s@1"]
+    assert peer.ack("SRDS") == []
+    assert peer.put(LDS="l@2") == ["2 LDS l@2"]
+    assert peer.ack("LDS") == []
+    assert peer.ask("SRDS") == ["3 SRDS s@1"]
+
+
 def test_answer_is_no_question() -> None:
     """R6: an ACK or a NACK that comes after another listener left asks for nothing."""
     peer = scoped()
