@@ -183,7 +183,6 @@ class Heartbeats:
         # The client may have refused this content itself and have what it had before.
         lost = {name for name, version in kept.items() if self._exchange.has(name) == version}
         self._exchange.lose(lost)
-        self._exchange.owe(lost)
         return (Nacked(self._url, nonce, {}, error),)
 
     def _must_wait(self) -> bool:

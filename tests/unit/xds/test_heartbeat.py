@@ -361,6 +361,16 @@ def test_refused_heartbeat_counts_also_when_the_next_left_meanwhile() -> None:
     assert shown(reply) == (["a@1", "b@1"], ["a", "b"])
 
 
+def test_refused_heartbeat_of_what_is_sent_anyway_brings_it_once() -> None:
+    """T2, R6: the update that is under way has the content that the client let go of."""
+    client = settled(resource("a", ttl=TTL), delta=True)
+    (beat,) = client.wait(BEAT)
+    (update,) = client.put(resource("a", 2, ttl=TTL))
+    assert client.answer(beat, refuse=True) == []
+    assert client.answer(update) == []
+    assert client.statuses() == {"a": ConfigStatus.SYNCED}
+
+
 def test_heartbeats_that_are_never_answered_are_forgotten() -> None:
     """T2: what a client can make the server remember is bounded."""
     client = settled(resource("a", ttl=TTL), delta=True)
