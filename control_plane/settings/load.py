@@ -132,8 +132,10 @@ _NO_TABLE = _Table({}, None)
 def _read_config(
     flag: object, environ: Mapping[str, str], *, check_names: bool = True
 ) -> tuple[_Table, list[str]]:
-    given = _Raw(flag, "--config") if flag else _Raw(environ.get(CONFIG_VARIABLE), CONFIG_VARIABLE)
-    if not given.value:
+    given = _Raw(flag, "--config")
+    if flag is None:
+        given = _Raw(environ.get(CONFIG_VARIABLE) or None, CONFIG_VARIABLE)
+    if given.value is None:
         return _NO_TABLE, []
     try:
         path = read_path(given.value)

@@ -396,7 +396,7 @@ def test_a_byte_order_mark_is_no_part_of_the_file(tmp_path: Path) -> None:
 
 
 def test_a_config_file_that_cannot_be_used_is_one_problem(tmp_path: Path) -> None:
-    """A missing file, a directory, bytes that are no text, text that is no TOML: one sentence."""
+    """A missing file, no name, a directory, no text, or no TOML: each is one sentence."""
     missing, latin, broken, long = (
         tmp_path / name for name in ("missing", "latin", "broken", "long")
     )
@@ -409,6 +409,9 @@ def test_a_config_file_that_cannot_be_used_is_one_problem(tmp_path: Path) -> Non
     )
     assert problems_of({}, {"C2C_CONFIG": str(tmp_path)}) == (
         f"C2C_CONFIG: cannot read {shown(str(tmp_path))}: Is a directory",
+    )
+    assert problems_of({"config": ""}, {"C2C_CONFIG": str(broken)}) == (
+        "--config: must be a text that is not empty: ''",
     )
     for path in (latin, broken, long):
         (problem,) = problems_of({"config": str(path)})
