@@ -30,8 +30,8 @@ from control_plane.settings.values import (
     duration_between,
     list_of,
     read_bool,
-    read_host,
     read_listen_address,
+    read_server_name,
     read_text,
     size_between,
 )
@@ -103,7 +103,7 @@ class Settings:
         metadata=_about(
             "Host names and addresses by which this server is reached, for its certificate; "
             "join-token and bootstrap print the first.",
-            list_of(read_host),
+            list_of(read_server_name),
             flag="--server-name",
         ),
     )

@@ -15,7 +15,7 @@ from enum import StrEnum
 from typing import TypeVar
 
 from control_plane.errors import InvalidArgument
-from control_plane.names import MAX_HOSTNAME_OCTETS, MAX_LABEL_OCTETS, shown
+from control_plane.names import MAX_HOSTNAME_OCTETS, MAX_LABEL_OCTETS, parse_address, shown
 
 T = TypeVar("T")
 _Choice = TypeVar("_Choice", bound=StrEnum)
@@ -130,6 +130,17 @@ def read_host(value: object) -> str:
     ):
         raise InvalidArgument(f"not an IP address or host name: {shown(text)}")
     return text.lower()
+
+
+def read_server_name(value: object) -> str:
+    """Return a name of a server, or an address in the form that its certificate has."""
+    host = read_host(value)
+    is_address = ":" in host or host.replace(".", "").isdigit()
+    try:
+        return parse_address(host) if is_address else host
+    except InvalidArgument:
+        rule = "must be a host name, or an address that any client can connect to"
+        raise InvalidArgument(f"{rule}: {shown(value)}") from None
 
 
 def duration_between(least: timedelta, most: timedelta) -> Reader[timedelta]:

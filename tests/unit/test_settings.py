@@ -239,6 +239,14 @@ REFUSED = [
     ("server_names", "a" * 64, "not an IP address or host name"),
     ("server_names", ".".join(["a" * 63] * 4), "not an IP address or host name"),
     ("server_names", "a..b", "not an IP address or host name"),
+    *(
+        (
+            "server_names",
+            address,
+            "must be a host name, or an address that any client can connect to",
+        )
+        for address in ("0.0.0.0", "::", "224.0.0.1", "fe80::1", "fe80::1%eth0")
+    ),
     ("internal_domains", "internal", "domain needs at least two labels"),
     ("internal_domains", "*.internal", "domain does not comply with RFC 1035"),
     (
@@ -284,6 +292,14 @@ def test_an_address_to_listen_on_is_what_its_canonical_form_is(
     read = read_listen_address(text)
 
     assert (str(read), read.is_every) == (address, is_every)
+
+
+def test_an_address_of_the_server_is_what_its_certificate_has() -> None:
+    """A client that is told to connect there compares the two."""
+    text = "::FFFF:10.0.0.1,FD00::1,10.0.0.1,C2C1.example"
+
+    names = load_settings({"server_names": text}, {}).settings.server_names
+    assert names == ("10.0.0.1", "fd00::1", "c2c1.example")
 
 
 @pytest.mark.parametrize(("name", "text", "rule"), REFUSED)
