@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 from control_plane.errors import ConfigurationError
 from control_plane.names import Domain, shown
+from control_plane.settings.paths import why_no_file
 from control_plane.settings.retired import why_not_used
 from control_plane.settings.values import SocketAddress
 
@@ -71,16 +72,15 @@ def _half_given(values: Mapping[str, Any], one: str, other: str, why: str) -> It
 
 def _missing_key(certificate: Path | None, key: Path | None, data_dir: Path) -> Iterator[Conflict]:
     """Report a missing key, unless that is as it should be because its CA was retired."""
-    if certificate is None or key is None or key.is_file():
+    if certificate is None or key is None or not (reason := why_no_file(key)):
         return
     try:
         is_used = not why_not_used(certificate, data_dir)
     except ConfigurationError:
         is_used = True
     if is_used:
-        what = "no regular file" if key.exists() else "file not found"
         yield Conflict(
-            frozenset({"ca_cert", "ca_key", "data_dir"}), f"ca_key: {what}: {shown(str(key))}"
+            frozenset({"ca_cert", "ca_key", "data_dir"}), f"ca_key: {reason}: {shown(str(key))}"
         )
 
 

@@ -6,6 +6,7 @@ wherever it is used, and can be written into any output.
 
 from __future__ import annotations
 
+import stat
 from contextlib import suppress
 from pathlib import Path
 
@@ -45,8 +46,20 @@ def read_directory(value: object) -> Path:
 def read_file_path(value: object) -> Path:
     """Return the path of a file that exists."""
     path = read_path(value)
-    if not path.is_file():
-        # The file may be read more than once, so the pipe of <(command) will not do.
-        what = "no regular file" if path.exists() else "file not found"
-        raise InvalidArgument(f"{what}: {shown(str(path))}")
+    if reason := why_no_file(path):
+        raise InvalidArgument(f"{reason}: {shown(str(path))}")
     return path
+
+
+def why_no_file(path: Path) -> str:
+    """Return why there is no regular file; "" if there is one.
+
+    A file may be read more than once, so the pipe of <(command) will not do.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return "file not found"
+    except OSError as error:
+        return error.strerror or str(error)
+    return "" if stat.S_ISREG(mode) else "no regular file"

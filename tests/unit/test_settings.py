@@ -467,6 +467,19 @@ def test_a_ca_needs_its_key_unless_it_was_retired(tmp_path: Path, name: str, wha
     assert problems_of(flags) == (f"ca_key: {what}: {shown(str(key))}",)
 
 
+def test_a_file_that_cannot_be_looked_at_is_one_problem_among_others(tmp_path: Path) -> None:
+    """Whatever the system's reason is, it stands in the same list, after the setting's name."""
+    pem, long = tmp_path / "ca.pem", tmp_path / ("x" * 300)
+    pem.write_text("pem")
+    wrong = {"router_ca": str(long), "router_sans": "a", "log_level": "loud"}
+
+    assert problems_of({"ca_cert": str(pem), "ca_key": str(long), **wrong}) == (
+        "--log-level: must be one of debug, info, warning, error: 'loud'",
+        f"--router-ca: File name too long: {shown(str(long))}",
+        f"ca_key: File name too long: {shown(str(long))}",
+    )
+
+
 def test_two_listeners_cannot_have_one_address() -> None:
     """Each listener needs an address of its own; port 0 is a free one each time."""
     rule = "each needs an address of its own"
