@@ -38,7 +38,7 @@ from control_plane.store.files import (
 from control_plane.store.lock import DirectoryLock
 from control_plane.store.migrations import migrate
 from control_plane.store.protocol import IssuedRecord
-from control_plane.store.rows import READERS, Row, issued_record, issued_row, row_of, table_of
+from control_plane.store.rows import TABLES, Row, entity_of, row_of, rows_of
 from control_plane.store.schema import INSTANCES, ISSUED
 from control_plane.store.unusable import ROOM, damaged, reason_of, unusable
 
@@ -95,9 +95,9 @@ class SqliteStore:
 
         def work(connection: Connection) -> list[Entity]:
             entities: list[Entity] = []
-            for table, entity_of in READERS:
-                rows = connection.execute(select(table))
-                entities += self._read(rows.mappings(), entity_of)
+            for kind, table in TABLES.items():
+                rows = connection.execute(rows_of(table))
+                entities += self._read(rows.mappings(), kind)
             return entities
 
         return await self._reading(work)
@@ -129,11 +129,11 @@ class SqliteStore:
     async def issued(self) -> list[IssuedRecord]:
         """Return the newest record of each secret of each instance that exists."""
         # A record may have been written after its instance was removed, since the last start.
-        known = select(ISSUED).join(INSTANCES, ISSUED.c.instance_guid == INSTANCES.c.guid)
+        known = rows_of(ISSUED).join(INSTANCES, ISSUED.c.instance_guid == INSTANCES.c.guid)
 
         def work(connection: Connection) -> list[IssuedRecord]:
             rows = connection.execute(known.order_by(*ISSUED.primary_key))
-            return self._read(rows.mappings(), issued_record)
+            return self._read(rows.mappings(), IssuedRecord)
 
         return await self._reading(work)
 
@@ -196,9 +196,9 @@ class SqliteStore:
             )
         return await end
 
-    def _read(self, rows: Iterable[Row], what: Callable[[Row], T]) -> list[T]:
+    def _read(self, rows: Iterable[Row], kind: type[T]) -> list[T]:
         try:
-            return [what(row) for row in rows]
+            return [entity_of(kind, row) for row in rows]
         except (KeyError, TypeError, ValueError) as error:
             raise damaged(self._path, f"a row cannot be read: {error}") from error
 
@@ -256,7 +256,7 @@ def _make_private(path: Path) -> bool:
 def _by_table(entities: Iterable[Entity]) -> dict[Table, list[Row]]:
     rows: dict[Table, list[Row]] = {}
     for entity in entities:
-        rows.setdefault(table_of(entity), []).append(row_of(entity))
+        rows.setdefault(TABLES[type(entity)], []).append(row_of(entity))
     return rows
 
 
@@ -274,14 +274,14 @@ def _delete_rows(connection: Connection, table: Table, rows: Iterable[Row]) -> N
     """Delete the rows with the same primary keys as these."""
     columns = table.primary_key.columns
     statement = delete(table).where(
-        *(column == bindparam(f"old_{column.name}") for column in columns)
+        *(column == bindparam(f"old_{column.key}") for column in columns)
     )
-    keys = [{f"old_{column.name}": row[column.name] for column in columns} for row in rows]
+    keys = [{f"old_{column.key}": row[column.key] for column in columns} for row in rows]
     connection.execute(statement, keys)
 
 
 def _record(connection: Connection, records: Sequence[IssuedRecord]) -> None:
-    rows = {(record.instance_guid, record.secret): issued_row(record) for record in records}
+    rows = {(record.instance_guid, record.secret): row_of(record) for record in records}
     if rows:
         _delete_rows(connection, ISSUED, rows.values())
         connection.execute(insert(ISSUED), list(rows.values()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from uuid import UUID
 
 import pytest
@@ -16,6 +16,7 @@ from control_plane.model.change import Change
 from control_plane.model.entities import (
     App,
     AppKey,
+    Entity,
     Instance,
     InstanceStatus,
     JoinToken,
@@ -27,6 +28,7 @@ from control_plane.model.entities import (
 from control_plane.names import Address, AppGuid, AppName, Hostname, InstanceGuid, Port
 from control_plane.store.migrations import STEPS, migrate
 from control_plane.store.protocol import IssuedRecord
+from control_plane.store.rows import TABLES
 from control_plane.store.schema import APPS
 from control_plane.store.sqlite import SqliteStore
 
@@ -78,6 +80,12 @@ async def test_all_steps_together_make_the_tables(path: Path) -> None:
 
     assert found == expected
     assert len(found) == 11
+
+
+def test_every_kind_of_entity_has_a_table_of_its_own() -> None:
+    """Otherwise the first command that made one would find that it cannot be written."""
+    assert set(TABLES) == set(get_args(Entity))
+    assert len(set(TABLES.values())) == len(TABLES)
 
 
 async def test_an_older_database_is_brought_forward_step_by_step(path: Path) -> None:
