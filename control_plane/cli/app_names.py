@@ -18,7 +18,7 @@ from control_plane.cli.globals import target
 from control_plane.errors import ControlPlaneError
 
 PATIENCE_SECONDS = 1.0
-"""How long a server may take to answer."""
+"""How long a server may take to answer, and for each step before that."""
 
 
 def complete_app(
@@ -26,7 +26,7 @@ def complete_app(
 ) -> list[CompletionItem]:
     """Return the apps of the target space whose names begin like this."""
     try:
-        with ctx.scope(cleanup=False), connect() as client:
+        with ctx.scope(cleanup=False), connect(PATIENCE_SECONDS) as client:
             where = target()
             hasty = client._replace(until=time.monotonic() + PATIENCE_SECONDS)
             found = hasty.call(

@@ -205,8 +205,11 @@ def _advice(shown_by: str | None) -> str:
 
 
 @contextmanager
-def connect() -> Iterator[Client]:
+def connect(seconds: float | None = None) -> Iterator[Client]:
     """Connect to the server that the options of the running command name.
+
+    Args:
+        seconds: how long each step may take; None for as long as it usually may.
 
     Raises:
         Failed: no server answers there, or it is not the right one.
@@ -214,7 +217,7 @@ def connect() -> Iterator[Client]:
         click.UsageError: options for one way to connect are missing or belong to another.
     """
     said = connection()
-    client = _by_socket(said) if said.server is None else _by_address(said.server, said)
+    client = _by_socket(said) if said.server is None else _by_address(said.server, said, seconds)
     with client.channel:
         yield client
 
@@ -230,7 +233,7 @@ def _by_socket(said: Connection) -> Client:
     return Client(channel, str(path), look, "it may be older")
 
 
-def _by_address(server: str, said: Connection) -> Client:
+def _by_address(server: str, said: Connection, seconds: float | None) -> Client:
     missing = [f"--{name}" for name in ("cert", "key", "ca") if getattr(said, name) is None]
     if missing:
         raise click.UsageError(f"--server needs {' and '.join(missing)} as well")
@@ -241,7 +244,7 @@ def _by_address(server: str, said: Connection) -> Client:
     credentials = Credentials(*(cast("Path", each) for each in (said.cert, said.key, said.ca)))
 
     def look() -> None:
-        try_tls(address, credentials)
+        try_tls(address, credentials, seconds)
 
     look()
     channel = grpc.secure_channel(

@@ -190,7 +190,8 @@ def _remembered(function: Function, *flags: str, **attributes: Any) -> Function:
         is_typed = ctx.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
         if is_typed and value == "":  # what the shell makes of a variable that is not set
             raise click.BadParameter("must be a text that is not empty: ''", ctx, parameter)
-        if is_typed and value in _FORMATS and "-o" in parameter.opts:
+        is_run = is_typed and not ctx.resilient_parsing  # not while a shell completes a word
+        if is_run and value in _FORMATS and "-o" in parameter.opts:
             warn("-o is the org, as in cf, and not the output: '--output json' prints JSON")
         if value is not None:
             ctx.meta[_key(parameter.name or "")] = value

@@ -148,7 +148,7 @@ class Program(click.Group):
 
 def _show_version(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:  # noqa: FBT001 - click's signature
     """Do what the command ``version`` does."""
-    if value:
+    if value and not ctx.resilient_parsing:  # not while a shell completes a word after it
         ctx.command.main(["version"], prog_name=ctx.info_name)
 
 

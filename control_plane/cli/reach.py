@@ -73,17 +73,20 @@ def try_socket(path: Path) -> None:
         raise Failed(f"cannot connect to {path}: {error}") from None
 
 
-def try_tls(address: SocketAddress, credentials: Credentials) -> None:
+def try_tls(address: SocketAddress, credentials: Credentials, seconds: float | None = None) -> None:
     """Complete a handshake with a server, read its greeting and hang up.
+
+    Args:
+        seconds: how long each step may take; None for ``SECONDS``.
 
     Raises:
         Away: no server answers there.
         Failed: it cannot be trusted, or it does not trust us.
     """
-    context = _context(credentials)
+    context, patience = _context(credentials), SECONDS if seconds is None else seconds
     try:
         with (
-            _connected(address) as raw,
+            _connected(address, patience) as raw,
             context.wrap_socket(raw, server_hostname=address.host) as tls,
         ):
             is_server = ("DNS", SERVER_NAME) in (tls.getpeercert() or {}).get("subjectAltName", ())
@@ -100,7 +103,7 @@ def try_tls(address: SocketAddress, credentials: Credentials) -> None:
         ) from None
     except TimeoutError:
         raise Away(
-            f"the server at {address} says nothing for {SECONDS:g}s: it hangs, somebody has "
+            f"the server at {address} says nothing for {patience:g}s: it hangs, somebody has "
             f"stopped it (kill -CONT lets it go on), or {_NO_OPERATORS}"
         ) from None
     except socket.gaierror as error:
@@ -125,7 +128,7 @@ def try_tls(address: SocketAddress, credentials: Credentials) -> None:
         )
 
 
-def _connected(address: SocketAddress) -> socket.socket:
+def _connected(address: SocketAddress, seconds: float) -> socket.socket:
     """Return a connection.
 
     Raises:
@@ -133,10 +136,10 @@ def _connected(address: SocketAddress) -> socket.socket:
         OSError: something else is wrong.
     """
     try:
-        return socket.create_connection((address.host, address.port), SECONDS)
+        return socket.create_connection((address.host, address.port), seconds)
     except TimeoutError:
         raise Away(
-            f"no answer from {address} within {SECONDS:g}s: a firewall is on the way, or that "
+            f"no answer from {address} within {seconds:g}s: a firewall is on the way, or that "
             "machine is away"
         ) from None
 

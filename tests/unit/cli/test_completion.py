@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import socket
 import time
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 
-from control_plane.cli import app_names
+from control_plane.ca import create_authority, new_key_pair
+from control_plane.ca.rotation_file import authority_pem
+from control_plane.cli import app_names, reach
+from control_plane.cli.main import Program
+from control_plane.store.files import write_private
 from tests.unit.cli.conftest import Run, run_c2c
 
 
@@ -89,3 +96,44 @@ def test_a_server_that_hangs_holds_up_nobody(
 
         assert completed(run_c2c, f"c2c app --data-dir {tmp_path} w") == []
         assert time.monotonic() - started < 5
+
+
+def test_a_far_server_that_hangs_holds_up_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A command would wait longer for its greeting; whoever types does not."""
+    monkeypatch.setattr(app_names, "PATIENCE_SECONDS", 0.1)
+    own, now = tmp_path / "own.pem", datetime.now(UTC)
+    made = create_authority(
+        "own", now=now, lifetime=timedelta(days=1), key=new_key_pair(), serial=1
+    )
+    write_private(own, authority_pem(made))
+    with closing(socket.create_server(("127.0.0.1", 0))) as silent:
+        server = f"--server 127.0.0.1:{silent.getsockname()[1]}"
+        started = time.monotonic()
+
+        assert completed(run_c2c, f"c2c app {server} --cert {own} --key {own} --ca {own} w") == []
+        assert time.monotonic() - started < reach.SECONDS
+
+
+def test_an_org_that_looks_like_a_format_is_no_warning_yet() -> None:
+    """The line is not finished, so the warning would stand in the middle of it."""
+    assert completed(run_c2c, "c2c -o json map") == ["map-route"]
+
+
+@pytest.mark.parametrize("flag", ["--version", "-v"])
+def test_a_version_that_was_asked_for_is_not_printed_yet(
+    monkeypatch: pytest.MonkeyPatch, flag: str
+) -> None:
+    """To print it runs another command, which would complete the same line again, and so on."""
+    runs: list[object] = []
+
+    def counted(*arguments: Any, **options: Any) -> NoReturn:  # noqa: ANN401 - as click has it
+        runs.append(arguments)
+        main(*arguments, **options)
+
+    main = Program.main
+    monkeypatch.setattr(Program, "main", counted)
+
+    assert completed(run_c2c, f"c2c {flag} map") == ["map-route"]
+    assert len(runs) == 1
