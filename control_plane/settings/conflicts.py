@@ -7,7 +7,7 @@ of them could not be read at all.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import permutations
+from itertools import combinations, permutations
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -100,17 +100,21 @@ def _unclear_domains(domains: Sequence[Domain]) -> Iterator[Conflict]:
 
 
 def _shared_addresses(values: Mapping[str, Any]) -> Iterator[Conflict]:
-    seen: dict[SocketAddress, str] = {}
-    for name in _LISTENERS:
-        address: SocketAddress | None = values[name]
+    given: list[tuple[str, SocketAddress]] = [
+        (name, values[name]) for name in _LISTENERS if values[name] is not None
+    ]
+    for (one, here), (other, there) in combinations(given, 2):
         # Port 0 is a different free port each time.
-        if address is None or address.port == 0:
+        if here.port != there.port or here.port == 0:
             continue
-        first = seen.setdefault(address, name)
-        if first != name:
+        names = frozenset({one, other})
+        if here == there:
             yield Conflict(
-                frozenset({first, name}),
-                f"{first} and {name} are both {address}: each needs an address of its own",
+                names, f"{one} and {other} are both {here}: each needs an address of its own"
+            )
+        elif (here.is_every or there.is_every) and (":" in here.host) == (":" in there.host):
+            yield Conflict(
+                names, f"{one} {here} and {other} {there} overlap: each needs a port of its own"
             )
 
 

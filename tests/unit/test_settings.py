@@ -490,6 +490,20 @@ def test_two_listeners_cannot_have_one_address() -> None:
     load_settings({"xds_address": "127.0.0.1:0", "http_address": "127.0.0.1:0"}, {})
 
 
+def test_two_listeners_of_one_port_may_not_overlap() -> None:
+    """All addresses of a machine have those of each family in them; port 0 is a free one."""
+    every = {"xds_address": "0.0.0.0:7", "server_names": "c2c.example"}
+    rule = "overlap: each needs a port of its own"
+
+    assert problems_of({**every, "enroll_address": "127.0.0.1:7", "http_address": "[::1]:7"}) == (
+        f"xds_address 0.0.0.0:7 and enroll_address 127.0.0.1:7 {rule}",
+    )
+    assert problems_of({"http_address": "[::1]:7", "admin_address": "[::]:7"}) == (
+        f"http_address [::1]:7 and admin_address [::]:7 {rule}",
+    )
+    load_settings({"xds_address": "0.0.0.0:0", "http_address": "127.0.0.1:0"}, {})
+
+
 def test_a_data_dir_too_long_for_a_socket_is_refused_early() -> None:
     """A Unix socket's path has 107 octets at most, which bind() would say much later."""
     fits = "/" + "d" * (107 - len("//admin.sock"))
