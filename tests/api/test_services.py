@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 
 from control_plane.ca import read_certificates
@@ -189,6 +190,19 @@ async def test_an_update_leaves_alone_what_it_does_not_name(tmp_path: Path) -> N
     assert answers[6]["app"] == {**app, "health_check_type": "process"}
     assert answers[7]["app"] == app
     assert [each["already"] for each in answers] == [False] * 5 + [True, False, False]
+
+
+async def test_an_app_that_moves_to_windows_leaves_its_c2c_port_behind(tmp_path: Path) -> None:
+    """There it has none, so only who asks for one is refused, and later it has the default."""
+    created = {"name": "x", "ports": [8080, 9090], "c2c_port": 9090}
+    moves: list[Fields] = [{"os": "windows"}, {"os": "linux"}]
+    async with control_plane(tmp_path) as plane:
+        await plane.call("CreateApp", created)
+        with pytest.raises(grpc.aio.AioRpcError, match="not available for apps hosted on Windows"):
+            await plane.call("UpdateApp", {"app": "x", "os": "windows", "c2c_port": 9090})
+        answers = [await plane.call("UpdateApp", {"app": "x", **move}) for move in moves]
+
+    assert [each["app"]["c2c_port"] for each in answers] == [0, 8080]
 
 
 async def test_guids_are_made_for_what_comes_without(tmp_path: Path) -> None:

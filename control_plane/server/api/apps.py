@@ -13,7 +13,7 @@ from control_plane.api.v1 import app_pb2, app_pb2_grpc
 from control_plane.errors import AlreadyExists, NotFound
 from control_plane.model.apps import create_app, delete_app, find_app, update_app
 from control_plane.model.change import Decision
-from control_plane.model.entities import App
+from control_plane.model.entities import App, OperatingSystem
 from control_plane.model.spec import AppSpec
 from control_plane.model.state import State
 from control_plane.names import shown
@@ -117,7 +117,10 @@ def _update(state: State, request: app_pb2.UpdateAppRequest) -> Decision[App]:
     app = find_app(state, request.app, request.org, request.space)
     present = {each.name: value for each, value in request.ListFields()}
     changes = {name: present[name] for name in _CHANGEABLE & present.keys()}
-    return update_app(state, app.guid, replace(AppSpec.of(app), **changes))
+    spec = replace(AppSpec.of(app), **changes)
+    if spec.os == OperatingSystem.WINDOWS and "c2c_port" not in changes:
+        spec = replace(spec, c2c_port=None)  # what it was on Linux is none on Windows
+    return update_app(state, app.guid, spec)
 
 
 def _delete(state: State, request: app_pb2.DeleteAppRequest) -> Decision[App | None]:
