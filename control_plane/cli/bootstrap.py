@@ -22,6 +22,7 @@ from control_plane.cli.output import warn
 from control_plane.envoy.bootstrap import XdsIdentity, render
 from control_plane.names import shown
 from control_plane.settings import SocketAddress
+from control_plane.settings.conflicts import MAX_SOCKET_PATH_OCTETS
 from control_plane.settings.values import read_server_address
 
 
@@ -54,6 +55,7 @@ from control_plane.settings.values import read_server_address
 @connection_options
 def bootstrap(instance: str, *, xds_server: SocketAddress | None, directory: Path) -> None:
     """Print what an instance's Envoy starts with."""
+    admin_socket = _admin_socket(directory)
     with connect() as client:
         found = find_instance(client, instance)
         if found is None:
@@ -74,7 +76,7 @@ def bootstrap(instance: str, *, xds_server: SocketAddress | None, directory: Pat
         found.guid,
         xds_address=server.host,
         xds_port=server.port,
-        admin_socket=directory / "admin.sock",
+        admin_socket=admin_socket,
         tls=identity,
     )
     click.echo(text, nl=False)
@@ -84,6 +86,18 @@ def bootstrap(instance: str, *, xds_server: SocketAddress | None, directory: Pat
             f"Envoy does not start before {' and '.join(missing)} "
             f"{'exist' if missing[1:] else 'exists'}: see 'c2c help bootstrap'"
         )
+
+
+def _admin_socket(directory: Path) -> Path:
+    """Return where Envoy puts its admin socket; it would not start if it could not."""
+    path = directory / "admin.sock"
+    octets = len(bytes(path))
+    if octets > MAX_SOCKET_PATH_OCTETS:
+        raise click.UsageError(
+            f"--dir: Envoy's admin socket would have a path of {octets} octets and may have "
+            f"{MAX_SOCKET_PATH_OCTETS}: {shown(str(directory))}"
+        )
+    return path
 
 
 def _server_named(text: str) -> SocketAddress:

@@ -149,6 +149,19 @@ def test_a_working_directory_that_is_gone(tmp_path: Path, monkeypatch: pytest.Mo
         assert first == f"Incorrect Usage: --dir: {rule}: '{path}'"
 
 
+def test_a_directory_that_is_too_deep_for_a_socket() -> None:
+    """An Envoy that is told to put its admin socket there does not start."""
+    fits = "/" + "d" * (107 - len("//admin.sock"))
+    ran = run_c2c("bootstrap", "app-b/0", "--dir", fits + "d", C2C_DATA_DIR="/nonexistent")
+
+    assert ran.err.splitlines()[0].startswith(
+        "Incorrect Usage: --dir: Envoy's admin socket would have a path of 108 octets and may "
+        "have 107: '/ddd"
+    )
+    near = run_c2c("bootstrap", "app-b/0", "--dir", fits, C2C_DATA_DIR="/nonexistent")
+    assert near.err.startswith("No server answers")
+
+
 def test_a_file_where_a_directory_should_be(tmp_path: Path) -> None:
     """It is refused before the server is asked."""
     (tmp_path / "file").touch()
