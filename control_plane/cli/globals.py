@@ -106,7 +106,8 @@ def connection() -> Connection:
     """Return which server the running command talks to.
 
     Raises:
-        click.UsageError: the user named the server in two ways.
+        click.UsageError: the user named the server in two ways, or gave options for one at an
+            address and no address.
     """
     said = Connection(*(_said(name) for name in Connection._fields))
     typed = _typed()
@@ -115,6 +116,10 @@ def connection() -> Connection:
             raise click.UsageError(f"{flag} and --server cannot be used together")
         if flag in typed:
             said = said._replace(server=None)
+    for flag in ("--cert", "--key", "--ca"):
+        # Otherwise a command for a far server would go to the one on this machine.
+        if flag in typed and said.server is None:
+            raise click.UsageError(f"{flag} goes with --server only, and no address was given")
     return said
 
 

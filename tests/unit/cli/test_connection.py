@@ -124,6 +124,20 @@ def test_a_typed_data_directory_wins_over_the_variable_of_another_server(
         )
 
 
+@pytest.mark.parametrize("flag", ["--cert", "--key", "--ca"])
+def test_credentials_are_for_a_server_at_an_address(world: world.ControlPlane, flag: str) -> None:
+    """Whoever forgets the address did not mean the server on this machine."""
+    directory = str(world.socket.parent)
+    rule = f"Incorrect Usage: {flag} goes with --server only, and no address was given"
+
+    for environ in ({"C2C_DATA_DIR": directory}, {"C2C_CERT": "x", "C2C_DATA_DIR": directory}):
+        assert run_c2c("apps", **environ).code == 0
+        assert run_c2c(flag, "x", "apps", **environ).err.startswith(rule)
+    elsewhere = {"C2C_SERVER": "127.0.0.1:1"}
+    ran = run_c2c("apps", "--data-dir", directory, flag, "x", **elsewhere)
+    assert ran.err.startswith(rule)
+
+
 def test_a_command_that_the_server_names_goes_to_the_same_server(
     world: world.ControlPlane,
 ) -> None:
