@@ -13,7 +13,7 @@ from typing import TypeVar
 import click
 
 from control_plane.cli import kinds
-from control_plane.cli.app_names import complete_app
+from control_plane.cli.app_names import Complete, complete_app
 from control_plane.cli.globals import target
 from control_plane.cli.tables import InSpace
 
@@ -21,13 +21,14 @@ Found = TypeVar("Found", bound=InSpace)
 
 
 def about_app(
-    metavar: str = "APP", flag: str = "--app"
+    metavar: str = "APP", flag: str = "--app", *, complete: Complete = complete_app
 ) -> Callable[[Callable[..., object]], Callable[..., object]]:
     """Return a decorator that gives a command the argument ``app_name``: its app, or None.
 
     Args:
         metavar: the name of the argument in the usage.
         flag: the name of the flag.
+        complete: returns the names to which a shell completes it.
     """
 
     def give(function: Callable[..., object]) -> Callable[..., object]:
@@ -43,14 +44,14 @@ def about_app(
             flag,
             "app_flag",
             type=kinds.NAME,
-            shell_complete=complete_app,
+            shell_complete=complete,
             help=f"{metavar}, as a flag",
         )
         argument = click.argument(
             "app_name",
             metavar=metavar,
             type=kinds.NAME,
-            shell_complete=complete_app,
+            shell_complete=complete,
             required=False,
         )
         return argument(option(asked))

@@ -13,14 +13,14 @@ import click
 from control_plane.api.v1 import trust_pb2, trust_pb2_grpc
 from control_plane.ca.spiffe import TrustDomain, spiffe_id
 from control_plane.cli import kinds
+from control_plane.cli.app_names import complete_instance
 from control_plane.cli.client import connect
 from control_plane.cli.command import command
 from control_plane.cli.errors import Failed
 from control_plane.cli.globals import connection_options, target_options
-from control_plane.cli.instance_name import find_instance, listed_by
+from control_plane.cli.instance_name import require_instance
 from control_plane.cli.output import warn
 from control_plane.envoy.bootstrap import XdsIdentity, render
-from control_plane.names import shown
 from control_plane.settings import SocketAddress
 from control_plane.settings.conflicts import MAX_SOCKET_PATH_OCTETS
 from control_plane.settings.values import read_server_address
@@ -38,7 +38,7 @@ from control_plane.settings.values import read_server_address
     ],
     see_also=["instances", "register-instance", "sidecar"],
 )
-@click.argument("instance", metavar="INSTANCE")
+@click.argument("instance", metavar="INSTANCE", shell_complete=complete_instance)
 @click.option(
     "--xds-server",
     type=kinds.SERVER,
@@ -57,11 +57,7 @@ def bootstrap(instance: str, *, xds_server: SocketAddress | None, directory: Pat
     """Print what an instance's Envoy starts with."""
     admin_socket = _admin_socket(directory)
     with connect() as client:
-        found = find_instance(client, instance)
-        if found is None:
-            raise Failed(
-                f"instance {shown(instance)} not found: '{listed_by(instance)}' lists them"
-            )
+        found = require_instance(client, instance)
         trust = client.call(
             trust_pb2_grpc.TrustServiceStub(client.channel).GetTrustBundle,
             trust_pb2.GetTrustBundleRequest(),

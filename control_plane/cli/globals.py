@@ -47,9 +47,11 @@ class Target(NamedTuple):
         """Return its name in a sentence."""
         return f"org {named(self.org)} / space {named(self.space)}"
 
-    def listing(self, verb: str, what: str, app: str | None = None, *, at: str = "in") -> str:
-        """Return the phrase for listing something in this space, or of one app in it."""
-        whose = f" of app {named(app)}" if app else ""
+    def listing(
+        self, verb: str, what: str, name: str | None = None, *, noun: str = "app", at: str = "in"
+    ) -> str:
+        """Return the phrase for listing something in this space, or of one app or instance."""
+        whose = f" of {noun} {named(name)}" if name else ""
         every, where = ("all ", "") if self.is_all else ("", f" {at} {self}")
         return f"{verb} {every}{what}{whose}{where}"
 

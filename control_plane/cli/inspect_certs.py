@@ -8,11 +8,13 @@ import click
 
 from control_plane.api.v1 import inspection_pb2, inspection_pb2_grpc
 from control_plane.cli.about_app import about_app, asked_for
-from control_plane.cli.client import connect
+from control_plane.cli.app_names import complete_app_or_instance
+from control_plane.cli.client import Client, connect
 from control_plane.cli.command import command
 from control_plane.cli.globals import all_option, connection_options, target, target_options
 from control_plane.cli.inspect_moments import ago, ahead
 from control_plane.cli.inspect_status import CERTIFICATE_WORDS
+from control_plane.cli.instance_name import is_app_and_index, noun_of, require_instance
 from control_plane.cli.output import begin, output_option, tell, wants_json
 from control_plane.cli.tables import (
     place_of,
@@ -28,15 +30,15 @@ _MAX_NAMES = 3
 
 @command(
     "certs",
-    usage=["[APP | --all] [-s SPACE] [-o ORG] [--output json]"],
-    examples=["", "app-b", "--all --output json"],
+    usage=["[APP | APP/INDEX | --all] [-s SPACE] [-o ORG] [--output json]"],
+    examples=["", "app-b", "app-b/0", "--all --output json"],
     tip=[
         "served: a TLS handshake with the instance showed it. NOT SERVED: the instance ACKed it,",
         "and a handshake a while later did not show it.",
     ],
     see_also=["routes", "status", "trust-bundle"],
 )
-@about_app()
+@about_app(complete=complete_app_or_instance)
 @target_options
 @all_option
 @output_option
@@ -44,15 +46,9 @@ _MAX_NAMES = 3
 def certs(app_name: str | None) -> None:
     """List the certificates of instances."""
     where = target()
-    begin(where.listing("Getting", "certificates", app_name))
-    request = inspection_pb2.ListCertificatesRequest(
-        app=app_name or "", space=where.space, org=where.org, in_space=not where.is_all
-    )
+    begin(where.listing("Getting", "certificates", app_name, noun=noun_of(app_name)))
     with connect() as client:
-        answer = client.call(
-            inspection_pb2_grpc.InspectionServiceStub(client.channel).ListCertificates, request
-        )
-    found = asked_for(answer.certificates, app_name)
+        found = _found(client, app_name)
     if wants_json():
         print_records([record(each) for each in found])
         return
@@ -80,6 +76,20 @@ def certs(app_name: str | None) -> None:
     for each in late:
         place = f" {place_of(each)}" if where.is_all else ""
         tell(f"{each.app}/{each.index}{place} {each.secret}: {each.reason}")
+
+
+def _found(client: Client, app_name: str | None) -> list[inspection_pb2.Certificate]:
+    """Return the certificates of a space, of an app, or of one instance."""
+    where = target()
+    request = inspection_pb2.ListCertificatesRequest(
+        app=app_name or "", space=where.space, org=where.org, in_space=not where.is_all
+    )
+    only = require_instance(client, app_name) if is_app_and_index(app_name) else None
+    if only is not None:
+        request.app = only.app_guid
+    stub = inspection_pb2_grpc.InspectionServiceStub(client.channel)
+    found = asked_for(client.call(stub.ListCertificates, request).certificates, app_name)
+    return [each for each in found if only is None or each.instance_guid == only.guid]
 
 
 def _names(certificate: inspection_pb2.Certificate) -> str:

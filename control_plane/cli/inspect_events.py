@@ -19,6 +19,7 @@ import click
 from control_plane.api.v1 import inspection_pb2, inspection_pb2_grpc
 from control_plane.cli import kinds
 from control_plane.cli.about_app import about_app
+from control_plane.cli.app_names import complete_app_or_instance
 from control_plane.cli.client import Client, connect
 from control_plane.cli.command import command
 from control_plane.cli.globals import (
@@ -28,6 +29,7 @@ from control_plane.cli.globals import (
     target,
     target_options,
 )
+from control_plane.cli.instance_name import is_app_and_index, noun_of, require_instance
 from control_plane.cli.output import begin, output_option, tell, wants_json, warn
 from control_plane.cli.patience import Patience
 from control_plane.cli.reach import Away
@@ -39,8 +41,10 @@ _LONGEST_PAUSE = 1.0
 
 @command(
     "events",
-    usage=["[APP | --all] [-s SPACE] [-o ORG] [--kind KIND]... [--count NUMBER] [--output json]"],
-    examples=["", "app-b --kind issued --kind served", "--all --output json"],
+    usage=[
+        "[APP | APP/INDEX | --all] [-s SPACE] [-o ORG] [--kind KIND]... [--count NUMBER]",
+    ],
+    examples=["", "app-b --kind issued --kind served", "app-b/0", "--all --output json"],
     tip=[
         "It tells what happens from now on, until Ctrl-C; a change has the same revision from",
         "mapped to settled. With --output json each line is one object. A server that goes away is",
@@ -48,7 +52,7 @@ _LONGEST_PAUSE = 1.0
     ],
     see_also=["certs", "status"],
 )
-@about_app()
+@about_app(complete=complete_app_or_instance)
 @click.option("--kind", "kinds_", multiple=True, help="Only events of this kind, such as nacked")
 @click.option("--count", type=kinds.NUMBER, help="End after so many (Default: never)")
 @target_options
@@ -58,7 +62,7 @@ _LONGEST_PAUSE = 1.0
 def events(app_name: str | None, *, kinds_: tuple[str, ...], count: int | None) -> None:
     """Show what happens."""
     where = target()
-    begin(where.listing("Watching", "events", app_name))
+    begin(where.listing("Watching", "events", app_name, noun=noun_of(app_name)))
     request = inspection_pb2.WatchEventsRequest(
         app=app_name or "",
         space=where.space,
@@ -67,25 +71,39 @@ def events(app_name: str | None, *, kinds_: tuple[str, ...], count: int | None) 
         kinds=kinds_,
     )
     with connect() as client:
-        for number, (event, has_gap) in enumerate(_told(client, request), 1):
+        instance = None
+        if is_app_and_index(app_name):
+            only = require_instance(client, app_name)
+            request.app, instance = only.app_guid, only.guid
+        for number, (event, has_gap) in enumerate(_told(client, request, instance), 1):
             _print(event, has_gap=has_gap, is_all=where.is_all)
             if number == count:
                 break
 
 
 def _told(
-    client: Client, request: inspection_pb2.WatchEventsRequest
+    client: Client, request: inspection_pb2.WatchEventsRequest, instance: str | None
 ) -> Iterator[tuple[inspection_pb2.Event, bool]]:
     """Yield each event, and whether events before it may be missing.
+
+    Args:
+        client: the connection.
+        request: what is asked for.
+        instance: the GUID of the only instance whose events are yielded; None for all events.
 
     Raises:
         Failed: the server refuses, or was never there.
     """
     stub = inspection_pb2_grpc.InspectionServiceStub(client.channel)
     watch = _Watch()
+    lost = 0
     while True:
         try:
             for event in client.stream(stub.WatchEvents, request, watch.opened):
+                lost += event.lost
+                if instance not in (None, event.instance_guid):
+                    continue
+                event.lost, lost = lost, 0
                 yield event, watch.has_gap
                 watch.has_gap = False
         except Away as error:

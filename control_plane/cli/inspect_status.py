@@ -18,10 +18,17 @@ import click
 
 from control_plane.api.v1 import inspection_pb2, inspection_pb2_grpc
 from control_plane.cli.about_app import about_app, asked_for
+from control_plane.cli.app_names import complete_app_or_instance
 from control_plane.cli.client import Client, connect
 from control_plane.cli.command import command
 from control_plane.cli.globals import Target, all_option, connection_options, target, target_options
 from control_plane.cli.inspect_moments import ago
+from control_plane.cli.instance_name import (
+    NoInstance,
+    is_app_and_index,
+    noun_of,
+    require_instance,
+)
 from control_plane.cli.output import begin, is_plain, output_option, tell, wants_json, warn
 from control_plane.cli.patience import Patience
 from control_plane.cli.tables import (
@@ -75,8 +82,8 @@ CERTIFICATE_WORDS = {
 
 @command(
     "status",
-    usage=["[APP | --all] [-s SPACE] [-o ORG] [--watch] [--output json]"],
-    examples=["", "app-b", "--all --watch", "app-b --output json"],
+    usage=["[APP | APP/INDEX | --all] [-s SPACE] [-o ORG] [--watch] [--output json]"],
+    examples=["", "app-b", "app-b/0", "--all --watch", "app-b --output json"],
     tip=[
         "SYNCED: ACKed. STALE: sent, and not answered yet. NOT_SENT: its turn has not come.",
         "ERROR: refused, and below the table is why. -: nobody asked for it. Where there is no",
@@ -84,7 +91,7 @@ CERTIFICATE_WORDS = {
     ],
     see_also=["certs", "events", "instances", "wait", "why"],
 )
-@about_app()
+@about_app(complete=complete_app_or_instance)
 @click.option("--watch", is_flag=True, help="Show it again whenever it changes, until Ctrl-C")
 @target_options
 @all_option
@@ -94,7 +101,9 @@ def status(app_name: str | None, *, watch: bool) -> None:
     """Show how far every instance is: sent, ACKed, served."""
     where = target()
     if not watch:
-        begin(where.listing("Getting status of", "instances", app_name))
+        is_one = is_app_and_index(app_name)
+        verb, what = ("Getting", "status") if is_one else ("Getting status of", "instances")
+        begin(where.listing(verb, what, app_name, noun=noun_of(app_name)))
         with connect() as client:
             found = _ask(client, app_name, where)
         if wants_json():
@@ -110,14 +119,20 @@ def status(app_name: str | None, *, watch: bool) -> None:
 def statuses(
     client: Client, app_name: str | None, where: Target
 ) -> list[inspection_pb2.InstanceStatus]:
-    """Return the status of every instance of a space, or of an app."""
-    return _ask(client, app_name, where).instances
+    """Return the status of every instance of a space or an app, or of one if it is there."""
+    try:
+        return _ask(client, app_name, where).instances
+    except NoInstance:
+        return []
 
 
 def _ask(client: Client, app_name: str | None, where: Target) -> _Found:
     request = inspection_pb2.GetStatusRequest(
         app=app_name or "", space=where.space, org=where.org, in_space=not where.is_all
     )
+    if is_app_and_index(app_name):
+        only = require_instance(client, app_name)
+        request = inspection_pb2.GetStatusRequest(instance_guid=only.guid)
     stub = inspection_pb2_grpc.InspectionServiceStub(client.channel)
     answer = client.call(stub.GetStatus, request)
     found = asked_for(answer.instances, app_name)

@@ -17,11 +17,13 @@ import click
 from control_plane.api.v1 import inspection_pb2
 from control_plane.cli import kinds
 from control_plane.cli.about_app import about_app
+from control_plane.cli.app_names import complete_app_or_instance
 from control_plane.cli.client import connect
 from control_plane.cli.command import command
 from control_plane.cli.errors import Failed
 from control_plane.cli.globals import connection_options, target, target_options
 from control_plane.cli.inspect_status import instance_name, not_ready, statuses
+from control_plane.cli.instance_name import is_app_and_index, listed_by
 from control_plane.cli.output import (
     begin,
     named,
@@ -68,15 +70,18 @@ class _Look:
 
 @command(
     "wait",
-    usage=["[APP] [--for acked|served|ready] [--instances NUMBER] [--timeout DURATION]"],
-    examples=["app-b", "app-b --instances 3 --timeout 1m", "--for acked"],
+    usage=[
+        "[APP] [--for acked|served|ready] [--instances NUMBER] [--timeout DURATION]",
+        "APP/INDEX [--for acked|served|ready] [--timeout DURATION]",
+    ],
+    examples=["app-b", "app-b --instances 3 --timeout 1m", "app-b/0", "--for acked"],
     tip=[
         "It waits for every instance that is connected, and for as many as you say; those that",
         "are gone, or never came, are not waited for.",
     ],
     see_also=["instances", "status", "why"],
 )
-@about_app()
+@about_app(complete=complete_app_or_instance)
 @click.option(
     "--for",
     "stage",
@@ -100,8 +105,13 @@ class _Look:
 def wait(app_name: str | None, *, stage: str, instances: int, timeout: timedelta) -> None:
     """Wait until every instance has what it should have."""
     where = target()
-    whose = f"instances of app {named(app_name)}" if app_name else "all instances"
-    begin(f"Waiting until {whose} in {where} are {stage}")
+    if is_app_and_index(app_name):
+        if instances > 1:
+            raise click.UsageError("APP/INDEX and --instances cannot be used together")
+        begin(f"Waiting until instance {named(app_name)} in {where} is {stage}")
+    else:
+        whose = f"instances of app {named(app_name)}" if app_name else "all instances"
+        begin(f"Waiting until {whose} in {where} are {stage}")
     patience = Patience()
     with connect() as client, waiting(f"until they are {stage}") as show:
         until_then = client.waiting(timeout)
@@ -198,6 +208,10 @@ def _next_step(look: _Look, app_name: str | None) -> str:
         return f" (see '{status}')"
     if look.found and not look.there:
         return f": none is connected, and '{status}' shows how each is"
+    if is_app_and_index(app_name):
+        return (
+            f": there is no such instance, and '{listed_by(app_name)}' lists those that there are"
+        )
     token = where.command("join-token", app_name or "APP")
     if not look.found:
         return f": there are none, and with '{token}' one can enrol"

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import click
 
 from control_plane.api.v1 import inspection_pb2, inspection_pb2_grpc
-from control_plane.cli.app_names import complete_app
+from control_plane.cli.app_names import complete_app_or_instance
 from control_plane.cli.client import connect
 from control_plane.cli.command import command
 from control_plane.cli.errors import capitalised
@@ -63,7 +63,7 @@ _STYLES = {"MISSING": "red", "ok": "green"}
     "ends",
     metavar="[SOURCE_APP] (DESTINATION_APP | INSTANCE | ROUTE)",
     nargs=-1,
-    shell_complete=complete_app,
+    shell_complete=complete_app_or_instance,
 )
 @target_options
 @output_option

@@ -7,17 +7,29 @@ space, so that the command does not hit an instance of another space.
 from __future__ import annotations
 
 import re
+from typing import TypeGuard
 
 from control_plane.api.v1 import instance_pb2, instance_pb2_grpc
 from control_plane.cli.client import Client
+from control_plane.cli.errors import Failed
 from control_plane.cli.globals import pasted, target
+from control_plane.names import shown
 
 _APP_AND_INDEX = re.compile(r".+/[0-9]{1,9}")
 
 
-def is_app_and_index(text: str) -> bool:
-    """Tell whether a text names an instance by its app and its index."""
-    return _APP_AND_INDEX.fullmatch(text) is not None
+class NoInstance(Failed):
+    """There is no instance of this name."""
+
+
+def is_app_and_index(text: str | None) -> TypeGuard[str]:
+    """Tell whether a text, if there is one, names an instance by its app and its index."""
+    return text is not None and _APP_AND_INDEX.fullmatch(text) is not None
+
+
+def noun_of(text: str | None) -> str:
+    """Return what a text names: an instance if it is an app and an index, otherwise an app."""
+    return "instance" if is_app_and_index(text) else "app"
 
 
 def listed_by(text: str) -> str:
@@ -44,3 +56,16 @@ def find_instance(client: Client, text: str) -> instance_pb2.Instance | None:
         if each.index == int(index) if request.app else each.guid == text:
             return each
     return None
+
+
+def require_instance(client: Client, text: str) -> instance_pb2.Instance:
+    """Return the instance that a text names.
+
+    Raises:
+        NoInstance: there is none.
+        Failed: there is no such app.
+    """
+    found = find_instance(client, text)
+    if found is None:
+        raise NoInstance(f"instance {shown(text)} not found: '{listed_by(text)}' lists them")
+    return found

@@ -8,7 +8,11 @@ import click
 
 from control_plane.api.v1 import app_pb2, app_pb2_grpc, instance_pb2, instance_pb2_grpc
 from control_plane.cli.about_app import about_app, asked_for
-from control_plane.cli.app_names import complete_app
+from control_plane.cli.app_names import (
+    complete_app,
+    complete_app_or_instance,
+    complete_instance,
+)
 from control_plane.cli.client import Client, connect
 from control_plane.cli.command import command
 from control_plane.cli.globals import (
@@ -17,7 +21,12 @@ from control_plane.cli.globals import (
     target,
     target_options,
 )
-from control_plane.cli.instance_name import find_instance, is_app_and_index, listed_by
+from control_plane.cli.instance_name import (
+    find_instance,
+    is_app_and_index,
+    listed_by,
+    require_instance,
+)
 from control_plane.cli.output import begin, named, ok, output_option, tell, wants_json
 from control_plane.cli.tables import print_fields, print_records, print_table, record, with_spaces
 from control_plane.names import shown
@@ -25,11 +34,11 @@ from control_plane.names import shown
 
 @command(
     "instances",
-    usage=["[APP | --all] [-s SPACE] [-o ORG] [--output json]"],
-    examples=["", "app-b", "--all --output json"],
+    usage=["[APP | APP/INDEX | --all] [-s SPACE] [-o ORG] [--output json]"],
+    examples=["", "app-b", "app-b/0", "--all --output json"],
     see_also=["app", "join-token", "remove-instance"],
 )
-@about_app()
+@about_app(complete=complete_app_or_instance)
 @target_options
 @all_option
 @output_option
@@ -37,15 +46,12 @@ from control_plane.names import shown
 def instances(app_name: str | None) -> None:
     """List app instances."""
     where = target()
-    begin(where.listing("Getting", "instances", app_name))
-    request = instance_pb2.ListInstancesRequest(
-        app=app_name or "", space=where.space, org=where.org, in_space=not where.is_all
-    )
+    if is_app_and_index(app_name):
+        begin(f"Getting instance {named(app_name)} in {where}")
+    else:
+        begin(where.listing("Getting", "instances", app_name))
     with connect() as client:
-        answer = client.call(
-            instance_pb2_grpc.InstanceServiceStub(client.channel).ListInstances, request
-        )
-    found = asked_for(answer.instances, app_name)
+        found = _found(client, app_name)
     if wants_json():
         print_records([record(each) for each in found])
         return
@@ -61,6 +67,18 @@ def instances(app_name: str | None) -> None:
     if where.is_all:
         columns = with_spaces(columns, found, cut=["guid"])
     print_table(columns, empty="No instances found.", cut=["guid"], below="where")
+
+
+def _found(client: Client, app_name: str | None) -> list[instance_pb2.Instance]:
+    """Return the instances of a space, of an app, or the one that is named."""
+    if is_app_and_index(app_name):
+        return [require_instance(client, app_name)]
+    where = target()
+    request = instance_pb2.ListInstancesRequest(
+        app=app_name or "", space=where.space, org=where.org, in_space=not where.is_all
+    )
+    stub = instance_pb2_grpc.InstanceServiceStub(client.channel)
+    return asked_for(client.call(stub.ListInstances, request).instances, app_name)
 
 
 @command(
@@ -121,7 +139,7 @@ def register_instance(
     ],
     see_also=["delete-app", "instances", "join-token"],
 )
-@click.argument("instance", metavar="INSTANCE")
+@click.argument("instance", metavar="INSTANCE", shell_complete=complete_instance)
 @target_options
 @output_option
 @connection_options

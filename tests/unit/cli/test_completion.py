@@ -1,4 +1,4 @@
-"""A shell completes the names of apps: those of the server that the rest of the line names."""
+"""A shell completes the names of apps and instances of the server that the line names."""
 
 from __future__ import annotations
 
@@ -65,6 +65,33 @@ def apps(c2c: Run) -> Run:
 def test_wherever_an_app_is_named(apps: Run, line: str) -> None:
     """Its name is completed, whether it is an argument or the value of a flag."""
     assert completed(apps, f"c2c {line}w") == ["web", "worker"]
+
+
+@pytest.mark.parametrize(
+    "line", ["status ", "certs ", "instances --app ", "wait ", "events ", "why api ", "why "]
+)
+def test_wherever_one_instance_may_be_named(apps: Run, line: str) -> None:
+    """Once an app and a slash are typed, its instances are completed."""
+    for address in ("127.0.1.1", "127.0.1.2"):
+        assert apps("register-instance", "web", "--address", address).code == 0
+
+    assert completed(apps, f"c2c {line}web/") == ["web/0", "web/1"]
+    assert completed(apps, f"c2c {line}nope/") == []
+
+
+@pytest.mark.parametrize("command", ["remove-instance", "bootstrap"])
+def test_wherever_an_instance_is_named(apps: Run, command: str) -> None:
+    """The instances of the space are completed, as they are written in every table."""
+    for address, app, *words in (
+        ("127.0.1.1", "web"),
+        ("127.0.1.2", "api"),
+        ("127.0.1.3", "web-2", "-s", "other"),
+    ):
+        assert apps("register-instance", app, "--address", address, *words).code == 0
+
+    assert completed(apps, f"c2c {command} ") == ["api/0", "web/0"]
+    assert completed(apps, f"c2c {command} w") == ["web/0"]
+    assert completed(apps, f"c2c {command} -s other w") == ["web-2/0"]
 
 
 def test_apps_of_the_space_that_is_named(apps: Run) -> None:
