@@ -22,7 +22,8 @@ _WIDEST, _NARROWEST = 110, 40
 
 _VALUE = re.compile(r"(?<=[\w-]) (?=[A-Z(])")
 _OPTIONAL = re.compile(r"\[[^\[\]]*\]|\([^()]*\)")
-_FIXED_SPACE = "\xa0"
+_FIXED_SPACE, _FIXED_HYPHEN = "\xa0", "\u2011"
+"""Stand for a space and a hyphen at which no line may be broken, until the text is written."""
 
 
 class HelpFormatter(click.HelpFormatter):
@@ -38,19 +39,20 @@ class HelpFormatter(click.HelpFormatter):
         """Write a section of one paragraph, wrapped, if there is any text."""
         if lines:
             with self.section(title):
-                self.write_text(" ".join(lines))
+                self.write_text(_with_whole_words(" ".join(lines)))
 
     def usages(self, usages: Sequence[str]) -> None:
         """Write how a command is used, broken between options only."""
         with self.section("USAGE"):
             for usage in usages:
                 whole = _OPTIONAL.sub(lambda part: part[0].replace(" ", _FIXED_SPACE), usage)
-                self.write(self._broken(_VALUE.sub(_FIXED_SPACE, whole)))
+                line = _with_whole_words(_VALUE.sub(_FIXED_SPACE, whole))
+                indent = " " * self.current_indent
+                self.write(wrap_text(line, self.width, indent, 2 * indent) + "\n")
 
-    def _broken(self, usage: str) -> str:
-        indent = " " * self.current_indent
-        broken = wrap_text(usage, self.width, indent, 2 * indent)
-        return broken.replace(_FIXED_SPACE, " ") + "\n"
+    def write(self, string: str) -> None:
+        """Write text, once its lines are broken."""
+        super().write(string.replace(_FIXED_SPACE, " ").replace(_FIXED_HYPHEN, "-"))
 
     def lines(self, title: str, lines: Sequence[str]) -> None:
         """Write a section of lines, unwrapped, if there are any."""
@@ -64,7 +66,13 @@ class HelpFormatter(click.HelpFormatter):
         """Write a section of names and what they mean, if there are any."""
         if rows:
             with self.section(title):
-                self.write_dl(rows, col_max=34, col_spacing=3)
+                whole = [(name, _with_whole_words(meaning)) for name, meaning in rows]
+                self.write_dl(whole, col_max=34, col_spacing=3)
+
+
+def _with_whole_words(text: str) -> str:
+    """Return text whose lines are not broken within a word, which may be an option to copy."""
+    return text.replace("-", _FIXED_HYPHEN)
 
 
 class Context(click.Context):

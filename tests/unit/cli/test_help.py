@@ -64,6 +64,14 @@ def test_each_command_teaches_itself(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_no_line_of_a_help_breaks_an_option(name: str) -> None:
+    """At any width an option or a command can be copied: lines are broken between words only."""
+    for width in range(70, 111):
+        ran = run_c2c(*name.split(), "--help", COLUMNS=str(width))
+        assert not re.search(r"-$", ran.out, re.MULTILINE), (width, ran.out)
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_what_a_command_refers_to_exists(name: str) -> None:
     """Each command that is worth a look afterwards is a command, and not this one."""
     assert set(loaded(name).see_also) <= set(NAMES) - {name}
