@@ -31,24 +31,29 @@ apart."""
 
 
 def record(message: Message) -> dict[str, object]:
-    """Return a message as a flat object with the API's field names; null for what is not set."""
+    """Return a message as a flat object with the API's fields in their order; null if not set."""
     made: dict[str, object] = MessageToDict(
         message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
     )
-    _add_unset(message, made)
-    return made
+    return _whole(message, made)
 
 
-def _add_unset(message: Message, made: dict[str, object]) -> None:
-    """Add the fields that MessageToDict leaves out, such as an unset ``connected_since``."""
+def _whole(message: Message, made: Mapping[str, object]) -> dict[str, object]:
+    """Return every field, also those that MessageToDict leaves out or puts last.
+
+    It leaves out an unset ``connected_since``, for example, and puts an ``index`` last that is 0.
+    """
+    whole: dict[str, object] = {}
     for field in message.DESCRIPTOR.fields:
-        shown = made.setdefault(field.name, None)
+        shown = made.get(field.name)
         # A timestamp is a message, too, but is shown as a text.
         if isinstance(shown, dict):
-            _add_unset(getattr(message, field.name), shown)
+            shown = _whole(getattr(message, field.name), shown)
         elif isinstance(shown, list) and field.message_type is not None:
-            for each, part in zip(getattr(message, field.name), shown, strict=True):
-                _add_unset(each, part)
+            parts = zip(getattr(message, field.name), shown, strict=True)
+            shown = [_whole(each, part) for each, part in parts]
+        whole[field.name] = shown
+    return whole
 
 
 def print_records(records: Sequence[Mapping[str, object]]) -> None:

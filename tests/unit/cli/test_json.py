@@ -244,6 +244,23 @@ def test_what_is_not_set_is_null() -> None:
     assert [each["since"] for each in types] == ["1970-01-01T00:00:01Z", None]
 
 
+def test_the_fields_of_every_object_have_one_order() -> None:
+    """A value of zero or none does not move its field, so that objects can be compared by line."""
+    empty = inspection_pb2.InstanceStatus(types=[inspection_pb2.TypeStatus()])
+    full = inspection_pb2.InstanceStatus(
+        instance_guid="i-1",
+        index=1,
+        connected=True,
+        alarms=["late"],
+        types=[inspection_pb2.TypeStatus(type="SDS", since=Timestamp(seconds=1), reason="refused")],
+    )
+    orders = [[*record(each)] for each in (empty, full)]
+    inner = [[*cast("list[dict[str, object]]", record(each)["types"])[0]] for each in (empty, full)]
+
+    assert orders == [[field.name for field in empty.DESCRIPTOR.fields]] * 2
+    assert inner == [[field.name for field in empty.types[0].DESCRIPTOR.fields]] * 2
+
+
 def test_a_failure_leaves_standard_output_empty(c2c: Run) -> None:
     """A program reads JSON or nothing: no progress, no FAILED."""
     assert c2c("app", "pineapple", *JSON) == Ran(
