@@ -133,8 +133,8 @@ class _Watch:
         """Note that the server listens, and say so if it was away."""
         now = datetime.now(UTC)
         self._patience.meet(
-            f"watching again since {now:%H:%M:%S}: what happened after the last event is not known "
-            f"('{pasted('c2c status')}' shows how everything is now)"
+            f"watching again since {now:%H:%M:%S}Z: what happened after the last event is not "
+            f"known ('{pasted('c2c status')}' shows how everything is now)"
         )
         self._is_known, self.pause = True, _FIRST_PAUSE
 
@@ -157,7 +157,7 @@ def _print(event: inspection_pb2.Event, *, has_gap: bool, is_all: bool) -> None:
         more = {"revision": event.revision, "lost": event.lost, "gap": has_gap}
         click.echo(json.dumps({**record(event), **more}))
     else:
-        at = event.at.ToDatetime(tzinfo=UTC).strftime("%H:%M:%S.%f")[:-3]
+        at = event.at.ToDatetime(tzinfo=UTC).strftime("%H:%M:%S.%f")[:-3] + "Z"
         place = f" {place_of(event)}" if is_all and event.space else ""
         revision = f" (revision {event.revision})" if event.revision else ""
         tell(f"{at}   {event.kind:<12}   {event.sentence}{place}{revision}")

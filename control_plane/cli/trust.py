@@ -89,7 +89,8 @@ def join_token(app_name: str, *, ttl: timedelta, uses: int, address_range: str |
         print_records([record(made)])
         return
     ok()
-    print_fields({name.replace("_", " "): value for name, value in record(made).items()})
+    fields = record(made) | {"expires_at": f"{made.expires_at.ToDatetime():%Y-%m-%dT%H:%M:%SZ}"}
+    print_fields({name.replace("_", " "): value for name, value in fields.items()})
     tell("")
     address = "auto"
     if address_range:

@@ -340,7 +340,7 @@ async def test_events_are_printed_while_they_happen(tmp_path: Path) -> None:
         assert (watching.returncode, err) == (0, b"")
         assert sorted(line[1].strip() for line in lines) == ["connected", *["issued"] * 2, "served"]
         for at, _, sentence in lines:
-            assert re.fullmatch(r"\d\d:\d\d:\d\d\.\d{3}", at)
+            assert re.fullmatch(r"\d\d:\d\d:\d\d\.\d{3}Z", at)
             assert sentence.strip().startswith("app-b/0 ")
 
 
@@ -392,7 +392,7 @@ async def test_events_go_on_when_the_server_is_back(tmp_path: Path) -> None:
     assert [each["gap"] for each in events] == [False, True, False]
     assert away.endswith(" cannot do this now: the server is shutting down (trying again)")
     assert re.fullmatch(
-        r"Watching again since \d\d:\d\d:\d\d: what happened after the last event is not known "
+        r"Watching again since \d\d:\d\d:\d\dZ: what happened after the last event is not known "
         rf"\('c2c status {re.escape(' '.join(place))}' shows how everything is now\)",
         back,
     )

@@ -5,12 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 
+from control_plane.api.v1 import join_token_pb2
 from control_plane.names import InstanceGuid
 from tests.api.world import ControlPlane
-from tests.unit.cli.conftest import Ran
+from tests.unit.cli.conftest import Ran, run_c2c
+from tests.unit.cli.test_spaces import older_server
 
 Run = Callable[..., Ran]
 IN_DEFAULT = "in org default / space default..."
@@ -429,6 +433,23 @@ def test_a_join_token_comes_with_the_command_that_uses_it(c2c: Run, world: Contr
         "   c2c sidecar --server 203.0.113.7:18001 --token token-1 "
         f"--fingerprint {world.fingerprint} --address auto"
     )
+
+
+def test_a_join_token_ends_at_a_second(tmp_path: Path) -> None:
+    """Nobody reads microseconds; programs get them."""
+    made = join_token_pb2.CreateJoinTokenResponse(
+        expires_at=Timestamp(seconds=1_767_272_400, nanos=38_019_000)
+    )
+    method = {
+        "JoinTokenService/CreateJoinToken": (join_token_pb2.CreateJoinTokenRequest, made),
+    }
+    with older_server(tmp_path, method):
+        data = str(tmp_path)
+        ran = run_c2c("join-token", "app-b", C2C_DATA_DIR=data)
+        (printed,) = run_c2c("join-token", "app-b", "--output", "json", C2C_DATA_DIR=data).json()
+
+    assert "\nexpires at:    2026-01-01T13:00:00Z\n" in ran.out
+    assert printed["expires_at"] == "2026-01-01T13:00:00.038019Z"
 
 
 def test_join_tokens_are_revoked(c2c: Run) -> None:
