@@ -17,12 +17,12 @@ from control_plane.cli.output import begin, named, ok, output_option, tell, want
 from control_plane.cli.tables import print_records, record
 from control_plane.names import shown
 
-_PORTS = "Port that the app listens on, several with commas or by repeating it"
-_C2C_PORT = "The port that 61443 goes to (Default: 8080 if the app has it, else its first)"
+_PORTS = "Port that the app listens on; for several, use commas or repeat the option"
+_C2C_PORT = "Port of the app that 61443 leads to (Default: 8080 if it has that, else its first)"
 _PROTOCOLS = click.Choice(["http1", "http2", "tcp"])
 _HEALTH_CHECK_TYPES = click.Choice(["port", "process"])
 _HEALTH_CHECK = (
-    "When an instance is healthy: if its app accepts connections (port), or runs (process)"
+    "What makes an instance healthy: port (its app accepts connections) or process (its app runs)"
 )
 _SYSTEMS = click.Choice(["linux", "windows"])
 
@@ -40,7 +40,10 @@ _SYSTEMS = click.Choice(["linux", "windows"])
         "grpc-backend --protocol http2 --port 50051",
         "worker --health-check-type process",
     ],
-    tip=["An app that only calls others listens nowhere: its health check type is process."],
+    tip=[
+        "If an app only calls others and listens on no port, give it --health-check-type process.",
+        "Otherwise its instances never become ready.",
+    ],
     see_also=["apps", "join-token", "map-route", "update-app"],
 )
 @click.argument("app_name", metavar="APP")
@@ -48,7 +51,9 @@ _SYSTEMS = click.Choice(["linux", "windows"])
     "--port", "ports", type=kinds.APP_PORTS, multiple=True, help=f"{_PORTS} (Default: 8080)"
 )
 @click.option(
-    "--protocol", type=_PROTOCOLS, help="What it speaks there: http1, http2 or tcp (Default: http1)"
+    "--protocol",
+    type=_PROTOCOLS,
+    help="Protocol that it speaks there: http1, http2 or tcp (Default: http1)",
 )
 @click.option("--c2c-port", type=kinds.APP_PORT, help=_C2C_PORT)
 @click.option("--ssh", is_flag=True, help="An SSH server listens on 2222 beside the app")
@@ -117,13 +122,15 @@ def create_app(  # noqa: PLR0913 - one argument an option
         "app-b --protocol http2",
         "worker --health-check-type process",
     ],
-    tip=["The app's instances follow without a restart. What is not mentioned stays as it is."],
+    tip=["The app's instances follow without a restart. What you do not name stays as it is."],
     see_also=["app", "create-app"],
 )
 @click.argument("app_name", metavar="APP", shell_complete=complete_app)
 @click.option("--name", "new_name", help="A new name")
 @click.option("--port", "ports", type=kinds.APP_PORTS, multiple=True, help=_PORTS)
-@click.option("--protocol", type=_PROTOCOLS, help="What it speaks there: http1, http2 or tcp")
+@click.option(
+    "--protocol", type=_PROTOCOLS, help="Protocol that it speaks there: http1, http2 or tcp"
+)
 @click.option("--c2c-port", type=kinds.APP_PORT, help=_C2C_PORT)
 @click.option("--ssh/--no-ssh", default=None, help="Whether an SSH server listens on 2222")
 @click.option("--os", "system", type=_SYSTEMS, help="What its containers run: linux or windows")
@@ -173,7 +180,7 @@ def update_app(  # noqa: PLR0913 - one argument an option
     examples=["app-b", "app-b -f"],
     tip=[
         "Its instances lose their listeners and their identities; its routes, network policies",
-        "and join tokens go with it. At a terminal it asks first; elsewhere it needs -f.",
+        "and join tokens are deleted, too. At a terminal it asks first; elsewhere it needs -f.",
     ],
     see_also=["apps", "remove-instance", "unmap-route"],
 )
@@ -211,7 +218,10 @@ def _confirm(app_name: str) -> None:
     """
     # If the shell closed standard input (<&-), Python has none at all.
     if sys.stdin is None or not sys.stdin.isatty():
-        raise Failed(f"nobody can be asked whether to delete app {shown(app_name)} here: say -f")
+        raise Failed(
+            f"nobody can be asked here whether to delete app {shown(app_name)}: add -f to delete "
+            "it without a question"
+        )
     if not click.confirm(f"Really delete the app {named(app_name)}?", err=wants_json()):
         tell("Delete cancelled")
         raise click.Abort
@@ -229,8 +239,8 @@ def _check_known(health_check_type: str | None, app: app_pb2.App) -> None:
     """
     if health_check_type and not app.health_check_type:
         raise Failed(
-            f"the server knows no health check types, it may be older: app {shown(app.name)} has "
-            "none, and all else that was asked for"
+            f"the server knows no health check types, it may be older: app {shown(app.name)} got "
+            "everything that was asked for except its health check type"
         )
 
 

@@ -38,15 +38,16 @@ _Function = Callable[..., object]
     usage=["[--output json]"],
     examples=["", "--output json"],
     tip=[
-        "active: it signs. prepared: it is trusted, and is to sign next. retiring: it is trusted,",
-        "and signed before. Live certificates: those that it signed and that may be in use.",
+        "The active CA signs. A prepared CA is trusted already, and is to sign next. A retiring CA",
+        "signed before, and is still trusted. Live certificates are those that the CA signed and",
+        "that may be in use.",
     ],
     see_also=["ca prepare", "ca activate", "ca retire", "trust-bundle"],
 )
 @output_option
 @connection_options
 def ca_list() -> None:
-    """List the CA that signs, and the one that comes or goes."""
+    """List the CA that signs, and the one that follows or came before."""
     begin("Getting CAs")
     with connect() as client:
         found = listed(client)
@@ -76,7 +77,7 @@ def _wait_options(what: str) -> Callable[[_Function], _Function]:
 _force_option = click.option(
     "--force",
     is_flag=True,
-    help="Take the step although not everybody is ready for it; with --wait, when its time is up",
+    help="Take the step even if not everybody is ready for it; with --wait, once --timeout is over",
 )
 
 
@@ -88,17 +89,22 @@ _force_option = click.option(
     ],
     examples=["--wait", "--ca-cert /etc/c2c/new.pem --ca-key /etc/c2c/new.key", "--undo"],
     tip=[
-        "From then on everybody trusts both CAs, and nothing is signed with the new one yet. The",
-        "files are read by the server, on its machine, and copied; nobody else may read the key.",
+        "From then on everybody trusts both CAs, but nothing is signed with the new one yet. The",
+        "server reads and copies the files on its own machine, where nobody else may be able to",
+        "read the key.",
     ],
     see_also=["ca activate", "ca list"],
 )
-@click.option("--ca-cert", help="Certificate of an own CA, and those above it up to the root, PEM")
+@click.option(
+    "--ca-cert",
+    help="Certificate of your own CA, and those above it up to the root, PEM (Default: a new CA)",
+)
 @click.option("--ca-key", help="Its private key, PEM")
 @click.option(
     "--allow-uncrossed",
     is_flag=True,
-    help="Also if the active CA cannot cross-sign it: programs that read trust once will fail",
+    help="Go ahead even if the active CA cannot cross-sign it, so that programs fail that read "
+    "their trust bundle only once",
 )
 @click.option("--undo", is_flag=True, help="Forget the prepared CA")
 @_force_option
@@ -167,8 +173,9 @@ def _undo_prepare(*, force: bool, timeout: timedelta | None) -> None:
     usage=["[--wait] [--timeout DURATION] [--force]", "--undo [--force]"],
     examples=["--wait", "--undo"],
     tip=[
-        "Every certificate is issued anew within a minute or so, and leads to either CA. It is",
-        "refused until every live instance's sidecar has said that it trusts the new one.",
+        "Every certificate is issued anew within a minute or so. Clients that trust either CA can",
+        "verify the new certificates. The command is refused until the sidecar of every live",
+        "instance has reported that it trusts the new CA.",
     ],
     see_also=["ca list", "ca prepare", "ca retire"],
 )

@@ -31,10 +31,11 @@ from control_plane.settings.values import read_server_address
     usage=["INSTANCE [-s SPACE] [-o ORG] [--xds-server HOST:PORT] [--dir DIR]"],
     examples=["app-b/0 --dir /etc/envoy > envoy.yaml", "3f1d1a52-8c6e-4a4b-9b0e-0f9a53c3f5a1"],
     tip=[
-        "INSTANCE is a GUID, or an app and an index. Envoy does not start before two files are in",
-        "DIR: identity.json, certificate and key that prove the instance, and trust.json, the CA",
-        "certificates by which it knows the control plane. 'c2c sidecar' makes all of them, and",
-        "starts Envoy; docs/deploy.md says how to make them for an instance that was registered.",
+        "INSTANCE is a GUID, or an app and an index. Envoy starts only if DIR has two files:",
+        "identity.json, with the certificate and key that prove the instance, and trust.json, with",
+        "the CA certificates by which Envoy verifies the control plane. 'c2c sidecar' makes these",
+        "files and starts Envoy by itself. docs/deploy.md says how to make them for an instance",
+        "that was registered.",
     ],
     see_also=["instances", "register-instance", "sidecar"],
 )
@@ -54,7 +55,7 @@ from control_plane.settings.values import read_server_address
 @target_options
 @connection_options
 def bootstrap(instance: str, *, xds_server: SocketAddress | None, directory: Path) -> None:
-    """Print what an instance's Envoy starts with."""
+    """Print the bootstrap configuration of an instance's Envoy."""
     admin_socket = _admin_socket(directory)
     with connect() as client:
         found = require_instance(client, instance)

@@ -84,7 +84,9 @@ GROUPS = (
             Entry("sidecar", "Run next to an app: enrol, start Envoy, renew", "sidecar"),
             Entry("register-instance", "Register an instance of an app", "instances"),
             Entry("remove-instance", "Remove an instance for good", "instances"),
-            Entry("bootstrap", "Print what an instance's Envoy starts with", "bootstrap"),
+            Entry(
+                "bootstrap", "Print the bootstrap configuration of an instance's Envoy", "bootstrap"
+            ),
         ),
     ),
     Group(
@@ -96,7 +98,7 @@ GROUPS = (
             Entry("certs", "List the certificates of instances", "inspect_certs"),
             Entry("why", "Say why an app reaches another, or what is missing", "inspect_why"),
             Entry("wait", "Wait until every instance has what it should have", "inspect_wait"),
-            Entry("events", "Show what happens", "inspect_events"),
+            Entry("events", "Show what happens, while it happens", "inspect_events"),
         ),
     ),
     Group(
@@ -112,7 +114,11 @@ GROUPS = (
                 "Make certificates for the operator's port worthless",
                 "operator_certs",
             ),
-            Entry("ca list", "List the CA that signs, and the one that comes or goes", "authority"),
+            Entry(
+                "ca list",
+                "List the CA that signs, and the one that follows or came before",
+                "authority",
+            ),
             Entry("ca prepare", "Have another CA trusted everywhere", "authority"),
             Entry("ca activate", "Have the prepared CA sign", "authority"),
             Entry("ca retire", "Forget the CA that signed before", "authority"),

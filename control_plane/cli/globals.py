@@ -164,7 +164,7 @@ def _connection_options(function: Function, *, variables: bool) -> Function:
     for flag, text, kind in reversed(
         (
             ("--data-dir", "Data directory of the server, which has its socket", None),
-            ("--config", "TOML file of the server, of which data_dir counts here", None),
+            ("--config", "TOML file of the server; only its data_dir is used here", None),
             ("--server", "Operator's port of the server (HOST:PORT), instead of the socket", None),
             ("--cert", "With --server: the operator's certificate, PEM", _FILE),
             ("--key", "With --server: the operator's private key, PEM", _FILE),

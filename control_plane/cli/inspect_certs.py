@@ -33,8 +33,10 @@ _MAX_NAMES = 3
     usage=["[APP | APP/INDEX | --all] [-s SPACE] [-o ORG] [--output json]"],
     examples=["", "app-b", "app-b/0", "--all --output json"],
     tip=[
-        "served: a TLS handshake with the instance showed it. NOT SERVED: the instance ACKed it,",
-        "and a handshake a while later did not show it.",
+        "A certificate is issued, then acked by the instance, and then served, once a TLS",
+        "handshake with the instance has shown it. NOT SERVED means that it is acked, but a",
+        "handshake a while later still did not show it. Nobody checks id-cert-and-key, so it",
+        "stays acked.",
     ],
     see_also=["routes", "status", "trust-bundle"],
 )

@@ -46,21 +46,22 @@ _LONGEST_PAUSE = 1.0
     ],
     examples=["", "app-b --kind issued --kind served", "app-b/0", "--all --output json"],
     tip=[
-        "It tells what happens from now on, until Ctrl-C; a change has the same revision from",
-        "mapped to settled. With --output json each line is one object. A server that goes away is",
-        "waited for; what happens meanwhile is not told.",
+        "It prints what happens from now on, until Ctrl-C. All events of one change have the same",
+        "revision, for example from mapped to settled. With --output json each line is one object.",
+        "If the server goes away, it waits for the server to come back, but what happens in the",
+        "meantime is not printed.",
     ],
     see_also=["certs", "status"],
 )
 @about_app(complete=complete_app_or_instance)
 @click.option("--kind", "kinds_", multiple=True, help="Only events of this kind, such as nacked")
-@click.option("--count", type=kinds.NUMBER, help="End after so many (Default: never)")
+@click.option("--count", type=kinds.NUMBER, help="End after so many events (Default: never)")
 @target_options
 @all_option
 @output_option
 @connection_options
 def events(app_name: str | None, *, kinds_: tuple[str, ...], count: int | None) -> None:
-    """Show what happens."""
+    """Show what happens, while it happens."""
     where = target()
     begin(where.listing("Watching", "events", app_name, noun=noun_of(app_name)))
     request = inspection_pb2.WatchEventsRequest(

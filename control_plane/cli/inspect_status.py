@@ -85,9 +85,10 @@ CERTIFICATE_WORDS = {
     usage=["[APP | APP/INDEX | --all] [-s SPACE] [-o ORG] [--watch] [--output json]"],
     examples=["", "app-b", "app-b/0", "--all --watch", "app-b --output json"],
     tip=[
-        "SYNCED: ACKed. STALE: sent, and not answered yet. NOT_SENT: its turn has not come.",
-        "ERROR: refused, and below the table is why. -: nobody asked for it. Where there is no",
-        "room for a column for each type, xDS stands for all of them.",
+        "CDS, LDS, SDS, ECDS and NAMES are types of configuration. Each is SYNCED (ACKed), STALE",
+        "(sent, and not answered yet), NOT_SENT (it waits for its turn), ERROR (refused, and the",
+        "reason is below the table) or - (no client asked for it). If a terminal is too narrow for",
+        "five columns, one column xDS replaces them.",
     ],
     see_also=["certs", "events", "instances", "wait", "why"],
 )

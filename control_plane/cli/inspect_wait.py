@@ -76,8 +76,8 @@ class _Look:
     ],
     examples=["app-b", "app-b --instances 3 --timeout 1m", "app-b/0", "--for acked"],
     tip=[
-        "It waits for every instance that is connected, and for as many as you say; those that",
-        "are gone, or never came, are not waited for.",
+        "It waits for every instance that is connected, and until there are at least as many as",
+        "--instances says. It does not wait for instances that are gone or never connected.",
     ],
     see_also=["instances", "status", "why"],
 )
@@ -87,11 +87,14 @@ class _Look:
     "stage",
     type=click.Choice(["acked", "served", "ready"]),
     default="ready",
-    help="How far each has to get: everything ACKed, its certificate served, or ready, which is "
-    "that names lead to it (Default: ready)",
+    help="How far each instance has to get: acked (it ACKed everything), served (and its "
+    "certificate is served) or ready (and names lead to it) (Default: ready)",
 )
 @click.option(
-    "--instances", type=kinds.NUMBER, default="1", help="How many there have to be (Default: 1)"
+    "--instances",
+    type=kinds.NUMBER,
+    default="1",
+    help="How many instances there have to be (Default: 1)",
 )
 @click.option(
     "--timeout",
@@ -214,5 +217,5 @@ def _next_step(look: _Look, app_name: str | None) -> str:
         )
     token = where.command("join-token", app_name or "APP")
     if not look.found:
-        return f": there are none, and with '{token}' one can enrol"
-    return f": '{status}' shows those that there are, and with '{token}' another can enrol"
+        return f": there are none, and '{token}' makes a token with which one can enrol"
+    return f": '{status}' shows these, and '{token}' makes a token with which another can enrol"

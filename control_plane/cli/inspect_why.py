@@ -53,9 +53,10 @@ _STYLES = {"MISSING": "red", "ok": "green"}
     usage=["[SOURCE_APP] (DESTINATION_APP | INSTANCE | ROUTE) [-s SPACE] [-o ORG] [--output json]"],
     examples=["app-a app-b", "app-a https://app-b.apps.internal:61443", "app-a app-b/0"],
     tip=[
-        "An instance is app-b/0, 0.app-b.apps.internal or its address. Of a URL the host counts;",
-        "the answer is about port 61443.",
-        "It ends with 0 if nothing is missing or to be waited for, and with 1 otherwise.",
+        "INSTANCE is app-b/0, 0.app-b.apps.internal or its address. ROUTE is a name such as",
+        "app-b.apps.internal, or a URL, of which only the host counts: the answer is always about",
+        "port 61443. The exit code is 0 if nothing is missing, and 1 if something is missing or",
+        "still under way.",
     ],
     see_also=["add-network-policy", "map-route", "status", "wait"],
 )
@@ -71,7 +72,7 @@ _STYLES = {"MISSING": "red", "ok": "green"}
 def why(ends: tuple[str, ...]) -> None:
     """Say why an app reaches another, or what is missing."""
     if not 1 <= len(ends) <= 2 or not all(ends):
-        raise click.UsageError("say one destination, or the source before it")
+        raise click.UsageError("give one destination, or a source and a destination")
     source, destination = ends if len(ends) == 2 else ("", ends[0])
     where = target()
     who = f"app {named(source)} reaches" if source else "anybody reaches"

@@ -101,7 +101,7 @@ def read_protocol(value: object) -> str:
     """Return ``tcp`` or ``udp``, in whatever letter case it was given."""
     text = str(value).lower()
     if text not in PROTOCOLS:
-        raise click.UsageError('PROTOCOL must be "tcp" or "udp"')
+        raise click.UsageError(f'PROTOCOL must be "tcp" or "udp": {shown(str(value))}')
     return text
 
 
@@ -109,9 +109,9 @@ def read_port_range(value: object) -> PortRange:
     """Return one port or a range of ports; the server decides whether the numbers are valid."""
     parts = str(value).split("-")
     if len(parts) > 2:
-        raise click.UsageError("PORT syntax must match integer[-integer]")
+        raise click.UsageError(f"PORT syntax must match integer[-integer]: {shown(str(value))}")
     if not all(_POSITIVE.fullmatch(part) for part in parts):
-        raise click.UsageError("PORT must be a positive integer")
+        raise click.UsageError(f"PORT must be a positive integer: {shown(str(value))}")
     return PortRange(int(parts[0]), int(parts[-1]))
 
 

@@ -65,7 +65,7 @@ def issue_operator_cert(name: str, *, ttl: timedelta, directory: Path, force: bo
     existing = [str(path) for path in files.values() if os.path.lexists(path)]
     if existing and not force:
         exist, them = ("exists", "it") if len(existing) == 1 else ("exist", "them")
-        raise Failed(f"{', '.join(existing)} {exist}: say -f to replace {them}")
+        raise Failed(f"{', '.join(existing)} {exist}: add -f to replace {them}")
     key = new_key_pair()
     request = operator_pb2.IssueOperatorCertificateRequest(
         name=name, csr=make_csr(key), ttl=duration_of(ttl)

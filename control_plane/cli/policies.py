@@ -42,8 +42,8 @@ from control_plane.cli.tables import print_records, print_table, record, with_ro
 @click.option(
     "--destination",
     type=kinds.NAME,
-    help="Who may call this app, from any space; with SOURCE_APP, whether that may call an app of "
-    "this name, in any space",
+    help="List those that let apps of any space call this app; with SOURCE_APP, those that let it "
+    "call an app of this name, in any space",
 )
 @target_options
 @all_option

@@ -56,8 +56,8 @@ def wait_options(function: Callable[..., object]) -> Callable[..., object]:
         "--wait",
         type=click.Choice(list(_STAGES)),
         default="committed",
-        help="How far the change has to get: committed to disk, acked by every connected "
-        "instance, or served by a fresh TLS handshake with each (Default: committed)",
+        help="How far the change has to get first: committed to disk, acked by every connected "
+        "instance, or served, as a new TLS handshake with each shows (Default: committed)",
     )
     return wait(timeout(needing_wait("wait", function)))
 

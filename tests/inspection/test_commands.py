@@ -201,10 +201,11 @@ async def test_whoever_waits_for_nobody_is_told_what_to_do(tmp_path: Path) -> No
 
     none = "0 of 1 instances are ready after 10ms: "
     assert absent.err == f"{none}none is connected, and 'c2c status app-b' shows how each is\n"
+    makes = "makes a token with which one can enrol"
     token = "c2c join-token APP -s s2 -o default"
-    assert elsewhere.err == f"{none}there are none, and with '{token}' one can enrol\n"
-    assert nobody.err == f"{none}there are none, and with 'c2c join-token APP' one can enrol\n"
-    assert of_app.err == f"{none}there are none, and with 'c2c join-token app-b' one can enrol\n"
+    assert elsewhere.err == f"{none}there are none, and '{token}' {makes}\n"
+    assert nobody.err == f"{none}there are none, and 'c2c join-token APP' {makes}\n"
+    assert of_app.err == f"{none}there are none, and 'c2c join-token app-b' {makes}\n"
 
 
 async def test_a_wait_ends_although_the_server_is_away(tmp_path: Path) -> None:
@@ -292,8 +293,8 @@ async def test_wait_says_who_is_not_there(tmp_path: Path) -> None:
         envoy.resume()
 
         assert too_few.err == (
-            "1 of 2 instances is ready after 100ms: 'c2c status app-b' shows those that there are, "
-            "and with 'c2c join-token app-b' another can enrol\n"
+            "1 of 2 instances is ready after 100ms: 'c2c status app-b' shows these, and 'c2c "
+            "join-token app-b' makes a token with which another can enrol\n"
         )
         assert ran.code == too_few.code == 1
         assert ran.err == (

@@ -288,7 +288,7 @@ def test_the_operators_key_is_private_and_not_replaced(
     assert ran.code == 1
     assert ran.err == (
         f"{directory}/alice.pem, {directory}/alice.key, {directory}/alice-ca.pem exist: "
-        "say -f to replace them\n"
+        "add -f to replace them\n"
     )
     assert (directory / "alice.key").read_bytes() == before
     (printed,) = run_c2c(
@@ -368,7 +368,7 @@ def test_an_operators_file_that_is_a_link_leads_nowhere(
 
     ran = run_c2c(*command, **data_dir)
     assert ran.err == (
-        f"{tmp_path}/dave.pem, {tmp_path}/dave-ca.pem exist: say -f to replace them\n"
+        f"{tmp_path}/dave.pem, {tmp_path}/dave-ca.pem exist: add -f to replace them\n"
     )
     assert run_c2c(*command, "-f", **data_dir).code == 0
     assert (kept.read_text(), nothing.exists()) == ("of somebody else", False)
@@ -449,7 +449,7 @@ def test_what_is_wrong_with_a_remote_server_is_told(operator: tuple[ControlPlane
         assert ran.err.startswith(sentence)
     for server, advice in (
         (nobody, "'c2c serve --admin-address' there, or set --server (C2C_SERVER)"),
-        ("host.invalid:1", "--server (C2C_SERVER) is where 'c2c serve' has its --admin-address"),
+        ("host.invalid:1", "set --server (C2C_SERVER) to the --admin-address of 'c2c serve'"),
     ):
         assert as_alice(operator, "apps", server=server).err.endswith(f"{advice}\n")
 

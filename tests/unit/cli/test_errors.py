@@ -62,7 +62,7 @@ USAGE = [
         ("add-network-policy", "a", "b", "-s", ""),
         "-s: must be a text that is not empty: ''",
     ),
-    (("why", "", "b"), "say one destination, or the source before it"),
+    (("why", "", "b"), "give one destination, or a source and a destination"),
     (
         ("map-route", "app-b", "apps.internal"),
         "the required flag `--hostname' was not specified",
@@ -129,14 +129,14 @@ USAGE = [
         (*POLICY, "-o", "o2"),
         "A space must be provided when an org is provided, but the '-s' flag was not specified.",
     ),
-    ((*POLICY, "--protocol", "tcp", "--port", "0"), "PORT must be a positive integer"),
-    ((*POLICY, "--protocol", "tcp", "--port", "http"), "PORT must be a positive integer"),
-    ((*POLICY, "--protocol", "tcp", "--port", "8080-"), "PORT must be a positive integer"),
+    ((*POLICY, "--protocol", "tcp", "--port", "0"), "PORT must be a positive integer: '0'"),
+    ((*POLICY, "--protocol", "tcp", "--port", "http"), "PORT must be a positive integer: 'http'"),
+    ((*POLICY, "--protocol", "tcp", "--port", "8080-"), "PORT must be a positive integer: '8080-'"),
     (
         (*POLICY, "--protocol", "tcp", "--port", "1-2-3"),
-        "PORT syntax must match integer[-integer]",
+        "PORT syntax must match integer[-integer]: '1-2-3'",
     ),
-    ((*POLICY, "--protocol", "icmp", "--port", "1"), 'PROTOCOL must be "tcp" or "udp"'),
+    ((*POLICY, "--protocol", "icmp", "--port", "1"), 'PROTOCOL must be "tcp" or "udp": \'icmp\''),
     (
         ("remove-network-policy", "a", "b", "--port", "1"),
         "the required flag `--protocol' was not specified",

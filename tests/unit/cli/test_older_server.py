@@ -34,7 +34,7 @@ def test_a_health_check_type_that_was_passed_over_is_told(command: str, tmp_path
     assert ran == Ran(
         1,
         "",
-        "The server knows no health check types, it may be older: app 'worker' has none, and all "
-        "else that was asked for\n",
+        "The server knows no health check types, it may be older: app 'worker' got everything that "
+        "was asked for except its health check type\n",
     )
     assert without.code == 0

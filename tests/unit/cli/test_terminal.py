@@ -125,7 +125,10 @@ def test_without_a_terminal_nothing_is_deleted_unasked(world: ControlPlane, stdi
     )
 
     assert (ran.returncode, ran.stdout) == (1, "")
-    assert ran.stderr == "Nobody can be asked whether to delete app 'app-b' here: say -f\n"
+    assert ran.stderr == (
+        "Nobody can be asked here whether to delete app 'app-b': add -f to delete it without a "
+        "question\n"
+    )
     assert len(run_c2c("apps", "--output", "json", **data_dir).json()) == 1
 
 
