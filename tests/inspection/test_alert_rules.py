@@ -117,8 +117,10 @@ def promtool(*arguments: str, directory: Path) -> None:
 
 
 def test_every_alert_says_what_to_do() -> None:
-    """Whoever is woken reads the summary first; and each has a trouble below that proves it."""
-    assert [name for name, rule in rules().items() if not rule["annotations"]["summary"]] == []
+    """Whoever is woken reads the summary, whole sentences; a trouble below proves each alert."""
+    summaries = {name: rule["annotations"]["summary"] for name, rule in rules().items()}
+    sentences = re.compile(r"[A-Z].*[.?]")
+    assert [name for name, each in summaries.items() if not sentences.fullmatch(each)] == []
     assert set(rules()) == set(TROUBLES)
 
 
