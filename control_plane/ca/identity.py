@@ -96,4 +96,7 @@ def _identity(claims: Claims, trust_domain: TrustDomain) -> Identity:
         case ("control-plane",):
             return ControlPlaneIdentity(not_after, serial, issuer)
         case segments:
-            raise InvalidArgument(f"nobody of ours has the SPIFFE path /{'/'.join(segments)}")
+            raise InvalidArgument(
+                "SPIFFE path must be that of an instance, an operator or the control plane: /"
+                + "/".join(segments)
+            )

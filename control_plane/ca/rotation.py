@@ -122,7 +122,8 @@ def prepare(
     if problem and not uncrossed:
         raise FailedPrecondition(
             f"the active CA cannot cross-sign the new one: {problem}; programs that read their "
-            "trust bundle once would fail after the activation: if there are none, allow it"
+            "trust bundle once would fail after the activation: if there are none, use "
+            "--allow-uncrossed"
         )
     return Rotation(Stage.PREPARED, active, now, other=successor)
 
@@ -152,8 +153,8 @@ def undo_activate(
     problem = crossing_problem(active=before, other=rotation.active, now=now)
     if problem and not force:
         raise FailedPrecondition(
-            f"the active CA cannot cross-sign the one before: {problem}; programs that trust the "
-            "active one only would fail: if there are none, say --force",
+            f"the active CA cannot cross-sign the one before: {problem}; programs that trust "
+            "only the active one would fail: if there are none, use --force",
             field="force",
         )
     return _swap(rotation, Stage.ACTIVATED, Stage.PREPARED, now, serial)

@@ -60,8 +60,9 @@ def check_size(authority: Authority, profile: Profile, request: Request) -> None
     problem = size_problem(authority, profile, request)
     if problem:
         raise FailedPrecondition(
-            f"the certificate of {shown(request.subject.common_name)} {problem}; those that were "
-            "unmapped just now are in it until no resolver answers them, and then it is made",
+            f"the certificate of {shown(request.subject.common_name)} {problem}; routes that "
+            "were unmapped just now count until no resolver answers them, and it is issued once "
+            "it fits",
             field="hostname",
         )
 

@@ -99,7 +99,7 @@ def _admin_socket(directory: Path) -> Path:
 
 def _server_named(text: str) -> SocketAddress:
     """Return the address at which Envoys find the server, as it says itself."""
-    say = "say with --xds-server where it finds the control plane"
+    say = "use --xds-server to say where Envoy finds the control plane"
     if not text:
         raise Failed(f"the server does not tell its xDS port, it may be older: {say}")
     server = read_server_address(text)

@@ -118,8 +118,8 @@ def try_tls(address: SocketAddress, credentials: Credentials, seconds: float | N
         ) from None
     if not is_server:
         raise Failed(
-            f"the server at {address} cannot be trusted: its certificate is of the right CA, and "
-            "not a control plane's: it may be an app's"
+            f"the server at {address} cannot be trusted: the right CA signed its certificate, "
+            "but it is not that of a control plane, and may be that of an app"
         )
     if not is_greeted:
         raise Failed(

@@ -215,5 +215,5 @@ def _warnings(options: SidecarOptions, known: Iterable[str]) -> Iterator[Caution
     """Yield what is hardly ever meant: combinations of options, and misspelt variables."""
     yield from misspelt(known, os.environ)
     if options.dns_upstreams and options.dns_address is None:
-        reason = "DNS is served nowhere, so it counts for nothing: say --dns-address as well"
+        reason = "DNS is served nowhere, so this has no effect: set --dns-address as well"
         yield Caution("dns_upstream", reason)

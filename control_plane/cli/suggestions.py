@@ -44,13 +44,13 @@ MEANT = {
 }
 """The command that is meant by a word, as the user types it."""
 
-_DOMAINS = "'c2c serve' has the setting --internal-domain, and 'c2c check' shows those there are"
-_ENV = "an app's environment is its runtime's; 'c2c help sidecar' says how an app is started"
+_DOMAINS = "domains are a setting of 'c2c serve', --internal-domain, and 'c2c check' shows them"
+_ENV = "whoever starts an app sets its environment; 'c2c help sidecar' says how one is started"
 _ENVOY = "'c2c status' shows what each Envoy has, and docs/grpcurl.md how to see all of it (CSDS)"
-_ORGS = "orgs and spaces are names only: say -o and -s, or C2C_ORG and C2C_SPACE"
+_ORGS = "orgs and spaces need not be created: name them with -o and -s, or C2C_ORG and C2C_SPACE"
 _PUSH = "'c2c create-app' makes an app known, and 'c2c join-token' says how it is run"
 _RUNS = "whoever runs the sidecar of an instance starts and stops it: see 'c2c help sidecar'"
-_SERVER = "say --data-dir or --server, or C2C_DATA_DIR or C2C_SERVER"
+_SERVER = "choose the server with --data-dir or --server, or with C2C_DATA_DIR or C2C_SERVER"
 _SHELL = "c2c opens no shell; 'c2c update-app --ssh' leads a port of Envoy to the app's SSH server"
 
 EXPLAINED = {
@@ -88,7 +88,7 @@ EXPLAINED = {
     "t": _ORGS,
     "target": _ORGS,
     # istioctl, kubectl
-    "curl": "'c2c why' says whether an app reaches another; curl itself is run beside an app",
+    "curl": "'c2c why' says whether an app reaches another; run curl itself beside an app",
     "describe": "'c2c app' shows an app, and 'c2c why' what reaches it",
     "exec": _SHELL,
     "get": "'c2c apps', 'c2c instances' and 'c2c routes' list what there is",

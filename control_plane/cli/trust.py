@@ -86,8 +86,8 @@ def join_token(app_name: str, *, ttl: timedelta, uses: int, address_range: str |
         )
     if made.server.startswith(f"{UNKNOWN_HOST}:"):
         warn(
-            f"{UNKNOWN_HOST} stands for a name or an address of the server: say --server-name to "
-            "'c2c serve', and it is printed here"
+            f"{UNKNOWN_HOST} stands for a name or an address of the server: start 'c2c serve' "
+            "with --server-name, and it is printed here"
         )
     if wants_json():
         print_records([record(made)])

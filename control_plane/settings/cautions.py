@@ -43,6 +43,6 @@ def cautions(settings: Settings) -> Iterator[Caution]:
     if enroll_host(settings) == UNKNOWN_HOST:
         yield Caution(
             "enroll_address",
-            f"nobody can connect to {settings.enroll_address}: say with --server-name where "
+            f"nobody can connect to {settings.enroll_address}: set --server-name to where "
             "sidecars reach this server, so that join-token can tell them",
         )

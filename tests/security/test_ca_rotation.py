@@ -177,7 +177,7 @@ async def test_each_step_waits_for_those_who_are_not_ready(tmp_path: Path) -> No
             assert code is grpc.StatusCode.FAILED_PRECONDITION
             assert why == (
                 "0 of 2 instances trust the new CA; not app-b/0 (no sidecar reports for it), "
-                "app-b/1 (no sidecar reports for it): wait (--wait), or say --force to go on "
+                "app-b/1 (no sidecar reports for it): wait (--wait), or use --force to go on "
                 "without them"
             )
             old = (await op.authorities())["active"].fingerprint
@@ -389,7 +389,7 @@ async def test_no_operator_is_locked_out_by_the_own_hand(tmp_path: Path) -> None
             by_old, by_new = (Operator(cf, stub_of(each)) for each in (first, second))
             code, why = await refused(by_old.retire())
             assert code is grpc.StatusCode.FAILED_PRECONDITION
-            assert why.startswith("your own certificate is of the CA that would leave")
+            assert why.startswith("your own certificate was signed by the CA that would leave")
             await by_new.retire()
             assert (await refused(by_old.authorities()))[0] is grpc.StatusCode.UNAUTHENTICATED
             assert (await by_new.authorities()).keys() == {"active"}

@@ -400,7 +400,7 @@ async def test_nothing_to_enrol_with_is_said_at_once(tmp_path: Path) -> None:
     assert not directory.exists()
     no_token, no_trust = said
     assert no_token.startswith(f"No join token, and no identity in {shown(str(directory))}")
-    assert no_trust == "--fingerprint or --ca-file is needed to know the server by"
+    assert no_trust == "--fingerprint or --ca-file is needed, by which the sidecar knows the server"
 
 
 async def test_a_ca_file_without_certificates_is_said_at_once(tmp_path: Path) -> None:

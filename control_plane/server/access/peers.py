@@ -133,5 +133,7 @@ def source_address(context: PeerContext) -> Address:
     kind, _, rest = context.peer().partition(":")
     host, _, _ = rest.rpartition(":")
     if kind not in {"ipv4", "ipv6"}:
-        raise PermissionDenied(f"an address is needed to come from, not {shown(context.peer())}")
+        raise PermissionDenied(
+            f"this call must come from an IP address, not {shown(context.peer())}"
+        )
     return Address(host.removeprefix("%5B").removesuffix("%5D"))  # gRPC writes mapped ones as IPv4

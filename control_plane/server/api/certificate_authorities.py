@@ -99,8 +99,8 @@ class CertificateAuthorityService(
             return
         if read_certificate(shown).issuer == leaving.subject:
             raise FailedPrecondition(
-                "your own certificate is of the CA that would leave: get another with "
-                "c2c issue-operator-cert first, or say --force",
+                "your own certificate was signed by the CA that would leave: get another one with "
+                "c2c issue-operator-cert first, or use --force",
                 field="force",
             )
 

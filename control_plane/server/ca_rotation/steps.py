@@ -218,7 +218,7 @@ class CaRotation:
         if readiness.waiting and not force:
             raise FailedPrecondition(
                 f"{readiness.ready} of {readiness.wanted} instances {what}; not "
-                f"{self._names(readiness)}: wait (--wait), or say --force to go on without them",
+                f"{self._names(readiness)}: wait (--wait), or use --force to go on without them",
                 field="force",
             )
 

@@ -47,7 +47,9 @@ def check_enrolment(options: SidecarOptions) -> None:
             "used: create a token with c2c join-token"
         )
     if not options.fingerprint and options.ca_file is None:
-        problems.append("--fingerprint or --ca-file is needed to know the server by")
+        problems.append(
+            "--fingerprint or --ca-file is needed, by which the sidecar knows the server"
+        )
     if problems:
         raise ConfigurationError(problems)
     if options.ca_file is not None:

@@ -138,8 +138,8 @@ def test_the_mapping_too_many(authority: Authority, request_c2c: C2CRequest) -> 
     assert caught.value.rule == (
         f"the certificate of 'b66d0aa2-cf1f-4b4e-6029-b6c5' would take {size} bytes of the TLS "
         f"handshake, more than the 32000 that every client takes: map fewer or shorter routes to "
-        f"the app; those that were unmapped just now are in it until no resolver answers them, and "
-        f"then it is made"
+        f"the app; routes that were unmapped just now count until no resolver answers them, and it "
+        f"is issued once it fits"
     )
 
 

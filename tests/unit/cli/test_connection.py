@@ -676,8 +676,8 @@ def test_an_app_at_the_servers_address_is_no_server(
     assert "invented" not in ran.out
     if looks_first:
         assert ran.err == (
-            f"The server at {address} cannot be trusted: its certificate is of the right CA, and "
-            "not a control plane's: it may be an app's\n"
+            f"The server at {address} cannot be trusted: the right CA signed its certificate, but "
+            "it is not that of a control plane, and may be that of an app\n"
         )
 
 

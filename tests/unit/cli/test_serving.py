@@ -92,7 +92,7 @@ def test_check_says_what_is_hardly_meant(tmp_path: Path) -> None:
     assert ran.code == 0
     assert len(json.loads(ran.out)) > 10
     assert ran.err == (
-        "enroll_address: nobody can connect to 0.0.0.0:18101: say with --server-name where "
+        "enroll_address: nobody can connect to 0.0.0.0:18101: set --server-name to where "
         "sidecars reach this server, so that join-token can tell them\n"
     )
     assert run_c2c(*words, "--server-name", "c2c.example", C2C_DATA_DIR=str(tmp_path)).err == ""
@@ -266,7 +266,7 @@ def test_bootstrap_needs_an_address_that_can_be_reached(c2c: Run, world: Control
     assert ran.code == 0
     assert '"203.0.113.7"' in ran.out
     assert "18000" in ran.out
-    say = "say with --xds-server where it finds the control plane"
+    say = "use --xds-server to say where Envoy finds the control plane"
     for text, sentence in (
         ("0.0.0.0:1", f"No Envoy can connect to 0.0.0.0:1, where the server listens: {say}, or "),
         ("[::]:1", f"No Envoy can connect to [::]:1, where the server listens: {say}, or start "),

@@ -118,7 +118,7 @@ def test_resolvers_of_a_sidecar_that_serves_no_dns_are_told(
         (
             log_events.SETTING_WARNED,
             "dns_upstream",
-            "DNS is served nowhere, so it counts for nothing: say --dns-address as well",
+            "DNS is served nowhere, so this has no effect: set --dns-address as well",
         )
     ] * (not address)
 

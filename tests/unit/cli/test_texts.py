@@ -522,8 +522,8 @@ def test_a_join_token_says_what_it_does_not_know(c2c: Run, enroll: str) -> None:
 
     assert f"   c2c sidecar --server {enroll} --token" in ran.out
     assert ran.err == (
-        "HOST stands for a name or an address of the server: say --server-name to 'c2c serve', "
-        "and it is printed here\n"
+        "HOST stands for a name or an address of the server: start 'c2c serve' with "
+        "--server-name, and it is printed here\n"
     )
 
 

@@ -41,8 +41,8 @@ async def test_a_route_that_takes_the_place_of_another_waits_until_that_is_gone(
 
         assert around.leaf(B0) == first
         assert around.custody.failure(B0).endswith(
-            "those that were unmapped just now are in it until no resolver answers them, and then "
-            "it is made"
+            "routes that were unmapped just now count until no resolver answers them, and it is "
+            "issued once it fits"
         )
         resolver.settle()
         await settled()
