@@ -190,10 +190,10 @@ def revoke_join_tokens(app_name: str, *, guid: str | None) -> None:
     if wants_json():
         print_records([{"revoked": answer.revoked, "revision": answer.revision}])
         return
-    ok()
     if answer.revoked:
         tell(f"Join tokens revoked: {answer.revoked}")
     elif guid:
         tell(f"No join token of the app that could be used has this GUID: see '{shows}'.")
     else:
         tell("No join token of the app could be used.")
+    ok()

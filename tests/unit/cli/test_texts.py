@@ -457,11 +457,11 @@ def test_join_tokens_are_revoked(c2c: Run) -> None:
     c2c("create-app", "app-b")
     c2c("join-token", "app-b")
     c2c("join-token", "app-b")
-    revoking = f"Revoking join tokens of app app-b {IN_DEFAULT}\nOK\n"
+    revoking = f"Revoking join tokens of app app-b {IN_DEFAULT}\n"
 
-    assert c2c("revoke-join-tokens", "app-b").out == f"{revoking}Join tokens revoked: 2\n"
+    assert c2c("revoke-join-tokens", "app-b").out == f"{revoking}Join tokens revoked: 2\nOK\n"
     assert c2c("revoke-join-tokens", "app-b").out == (
-        f"{revoking}No join token of the app could be used.\n"
+        f"{revoking}No join token of the app could be used.\nOK\n"
     )
 
 
@@ -470,12 +470,12 @@ def test_one_join_token_is_revoked_by_its_guid(c2c: Run) -> None:
     c2c("create-app", "app-b")
     c2c("join-token", "app-b")
     command = ("revoke-join-tokens", "app-b", "--guid", "token-guid-1")
-    revoking = f"Revoking join token token-guid-1 of app app-b {IN_DEFAULT}\nOK\n"
+    revoking = f"Revoking join token token-guid-1 of app app-b {IN_DEFAULT}\n"
 
-    assert c2c(*command).out == f"{revoking}Join tokens revoked: 1\n"
+    assert c2c(*command).out == f"{revoking}Join tokens revoked: 1\nOK\n"
     assert c2c(*command).out == (
         f"{revoking}No join token of the app that could be used has this GUID: see 'c2c join-tokens"
-        " app-b'.\n"
+        " app-b'.\nOK\n"
     )
 
 
