@@ -50,8 +50,8 @@ from control_plane.reconciler.served.sight import Sight
 from control_plane.registry import Amendment, Registry
 from control_plane.server.access.identities import Identities
 from control_plane.server.access.identity_watch import IdentityWatch
-from control_plane.server.access.peers import Validity
 from control_plane.server.access.refusals import RefusalTally
+from control_plane.server.access.validity import Validity
 from control_plane.server.authorities import Authorities
 from control_plane.server.ca_rotation.progress import RotationProgress
 from control_plane.server.ca_rotation.steps import CaRotation, Sources

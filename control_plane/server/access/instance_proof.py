@@ -19,8 +19,9 @@ from control_plane.names import InstanceGuid, shown
 from control_plane.nodes import Credential
 from control_plane.server.access.admission import PeerContext
 from control_plane.server.access.identities import Identities
-from control_plane.server.access.peers import Validity, caller, identities_in, identity_of
+from control_plane.server.access.peers import caller, identities_in
 from control_plane.server.access.refusals import RefusalTally
+from control_plane.server.access.validity import Validity, identity_of
 from control_plane.xds.messages import Node
 
 

@@ -17,8 +17,9 @@ import structlog
 from control_plane import log_events
 from control_plane.errors import ControlPlaneError
 from control_plane.server.access.admission import Context
-from control_plane.server.access.peers import Validity, caller, require_operator
+from control_plane.server.access.peers import caller
 from control_plane.server.access.refusals import RefusalTally
+from control_plane.server.access.validity import Validity, require_operator
 from control_plane.server.status import end_call
 
 

@@ -30,7 +30,7 @@ from control_plane.model.state import State
 from control_plane.names import shown
 from control_plane.registry import Registry
 from control_plane.server.access.admission import Context
-from control_plane.server.access.peers import Validity, asking_operator
+from control_plane.server.access.validity import Validity, asking_operator
 from control_plane.server.api.messages import AT_ONCE, operator_certificate_message
 from control_plane.server.durations import parse_duration
 from control_plane.server.turns import unhurried
