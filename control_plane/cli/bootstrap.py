@@ -21,6 +21,7 @@ from control_plane.cli.globals import connection_options, target_options
 from control_plane.cli.instance_name import require_instance
 from control_plane.cli.output import warn
 from control_plane.envoy.bootstrap import XdsIdentity, render
+from control_plane.names import shown
 from control_plane.settings import SocketAddress
 from control_plane.settings.conflicts import MAX_SOCKET_PATH_OCTETS
 from control_plane.settings.values import read_server_address
