@@ -155,6 +155,6 @@ async def test_closing_ends_every_wait() -> None:
     here = scene()
     await here.commit(mapping(here.state, B, "x"))
     await here.trace.close()
-    here.fleet.acked.cancel()
 
+    assert here.fleet.acked.cancelled()
     assert here.told == []
