@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -46,26 +47,43 @@ ANSWERED = sidecar_pb2.ReportRequest(trusted_roots=["sha256:" + 64 * "0"])
 BIG = 16 * 1024 * 1024
 """Octets of an answer that no window of HTTP/2 has room for."""
 
+SOUND: dict[str, Any] = {
+    "listening": True,
+    "leaving": True,
+    "exposed_ports": [8080],
+    "served_serial": "1f",
+}
+"""What could be kept of a report in which something else is wrong."""
+
+
+def _report(**fields: Any) -> sidecar_pb2.ReportRequest:  # noqa: ANN401 - of the request
+    return sidecar_pb2.ReportRequest(**SOUND | fields)
+
+
 BAD: dict[str, tuple[sidecar_pb2.ReportRequest, str]] = {
     "a serial that is none": (
-        sidecar_pb2.ReportRequest(served_serial="0x1f"),
+        _report(served_serial="0x1f"),
         "served serial must be at most 40 hexadecimal digits: '0x1f'",
     ),
     "a serial of a megabyte": (
-        sidecar_pb2.ReportRequest(served_serial="f" * 1_000_000),
+        _report(served_serial="f" * 1_000_000),
         "served serial must be at most 40 hexadecimal digits: ",
     ),
     "a port that is none": (
-        sidecar_pb2.ReportRequest(exposed_ports=[0]),
+        _report(exposed_ports=[8080, 0]),
         "invalid port 0, must be in range 1-65535",
     ),
     "a port for 61443 that is none": (
-        sidecar_pb2.ReportRequest(c2c_port=-1),
+        _report(c2c_port=-1),
         "invalid port -1, must be in range 1-65535",
     ),
     "more ports than there are": (
-        sidecar_pb2.ReportRequest(exposed_ports=[1] * 100_000),
+        _report(exposed_ports=[1] * 100_000),
         f"a report may name {MAX_PORTS} ports, not 100000",
+    ),
+    "a root that is none": (
+        _report(trusted_roots=["sha256:0"]),
+        "a trusted root must be sha256: and 64 hexadecimal digits: 'sha256:0'",
     ),
 }
 
@@ -84,15 +102,15 @@ async def reporting(directory: Path) -> AsyncIterator[tuple[Platform, Holder, gr
 async def test_a_bad_report_is_refused_whole(tmp_path: Path, kind: str) -> None:
     """Nothing of it is kept, and nobody else notices."""
     request, sentence = BAD[kind]
-    async with reporting(tmp_path) as (cf, _, channel):
-        before = _kept(cf.running.core.attestation)
+    async with reporting(tmp_path) as (cf, holder, channel):
+        before = _kept(cf, holder)
         stub = sidecar_pb2_grpc.SidecarServiceStub(channel)
         code, details = await refused(stub.Report(request))
 
         assert code is grpc.StatusCode.INVALID_ARGUMENT
         assert details.startswith(sentence)
         assert len(details) < 500
-        assert _kept(cf.running.core.attestation) == before
+        assert _kept(cf, holder) == before
 
 
 async def test_an_instance_speaks_for_itself_only(tmp_path: Path) -> None:
@@ -113,13 +131,13 @@ async def test_an_instance_speaks_for_itself_only(tmp_path: Path) -> None:
 async def test_a_bad_report_on_a_stream_ends_it(tmp_path: Path, kind: str) -> None:
     """It is refused like any other, and the sidecar may open the next stream."""
     request, sentence = BAD[kind]
-    async with reporting(tmp_path) as (cf, _, channel):
-        before = _kept(cf.running.core.attestation)
+    async with reporting(tmp_path) as (cf, holder, channel):
+        before = _kept(cf, holder)
         code, details = await _ended(await _keep(channel, request))
         assert code is grpc.StatusCode.INVALID_ARGUMENT
         assert details.startswith(sentence)
         assert len(details) < 500
-        assert _kept(cf.running.core.attestation) == before
+        assert _kept(cf, holder) == before
 
         assert not (await _keep(channel, GOOD)).done()
 
@@ -302,5 +320,8 @@ async def _ended(call: grpc.aio.Call) -> tuple[grpc.StatusCode, str]:
         return await call.code(), await call.details() or ""
 
 
-def _kept(attestation: object) -> Mapping[str, str]:
-    return {name: repr(value) for name, value in vars(attestation).items()}
+def _kept(cf: Platform, holder: Holder) -> Mapping[str, str]:
+    """Return all that is known of instances by what sidecars reported."""
+    core = cf.running.core
+    known = {name: repr(value) for name, value in vars(core.attestation).items()}
+    return known | {"word": repr(core.presence.word(InstanceGuid(holder.guid)))}
