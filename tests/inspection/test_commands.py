@@ -8,12 +8,20 @@ import json
 import re
 import signal
 from asyncio.subprocess import Process
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from control_plane.api.v1 import inspection_pb2
 from control_plane.cli.main import INTERRUPTED
+from control_plane.server.access.admission import Context
+from control_plane.server.api.inspection import InspectionService
 from tests.envoy.harness import DEADLINE, unique_address, until
 from tests.inspection.commands import Screen, c2c, running
 from tests.inspection.world import APP, C2C_SECRET, NAME, Scene, scene, words
+from tests.waiting import eventually
 
 HEADINGS = "instance, address, status, connected, CDS, LDS, SDS, ECDS, NAMES, certificate"
 
@@ -108,8 +116,18 @@ async def test_status_says_why_not(tmp_path: Path) -> None:
         assert f"\n\n{APP}/0 {C2C_SECRET}: sent and not answered yet" in certs.out
 
 
-async def test_status_can_be_watched(tmp_path: Path) -> None:
+async def test_status_can_be_watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A program that reads along gets one line whenever something changed, and no other."""
+    looks: list[object] = []
+    get_status = InspectionService.GetStatus
+
+    async def noted(
+        service: InspectionService, request: inspection_pb2.GetStatusRequest, context: Context
+    ) -> inspection_pb2.GetStatusResponse:
+        looks.append(request)
+        return await get_status(service, request, context)
+
+    monkeypatch.setattr(InspectionService, "GetStatus", noted)
     async with scene(tmp_path) as here, here.envoy():
         await here.until_served()
         async with (
@@ -119,14 +137,17 @@ async def test_status_can_be_watched(tmp_path: Path) -> None:
             assert watching.stdout is not None
             (first,) = json.loads(await watching.stdout.readline())
             await here.map_route("second")
-            (second,) = json.loads(await watching.stdout.readline())
+            told = [first, *json.loads(await watching.stdout.readline())]
+            before = len(looks)
+            await eventually(lambda: len(looks) > before + 2, "it looks twice and sees nothing new")
             await c2c(here.cf, "update-app", "app-b", "--name", "app-c")
-            last = second
-            while last["app"] == "app-b":
-                (last,) = json.loads(await watching.stdout.readline())
+            while told[-1]["app"] == "app-b":
+                told += json.loads(await watching.stdout.readline())
 
         assert first["wanted_serial"] == first["served_serial"]
-        assert second["wanted_serial"] != first["wanted_serial"]
+        assert told[1]["wanted_serial"] != first["wanted_serial"]
+        changes = [_without_ages(each) for each in told]
+        assert [each for each, last in pairwise(changes) if each == last] == []
 
 
 async def test_status_is_watched_in_place_on_a_terminal(tmp_path: Path) -> None:
@@ -429,6 +450,11 @@ async def _shows(screen: Screen, text: str) -> None:
         return screen.shows(text)
 
     await until(probe, what=f"the screen shows {text!r}")
+
+
+def _without_ages(instance: dict[str, Any]) -> dict[str, Any]:
+    """Return what was printed of an instance, without the times that are others in each answer."""
+    return {**instance, "types": [{**each, "since": ""} for each in instance["types"]]}
 
 
 async def _is_watched(here: Scene) -> None:
