@@ -266,8 +266,11 @@ async def test_who_came_and_went_before_does_not_stand_for_who_is_there() -> Non
 
 async def test_without_time_everything_is_cut_at_once() -> None:
     """A drain time of 0 waits for nobody."""
+    clock = Steps()
     async with served() as world, AsyncExitStack() as stack:
         await _clients(stack, world, 3)
         async with asyncio.timeout(PATIENCE):
-            await Drain(world.service, SystemClock()).run([world.server], [], 0.0)
+            await Drain(world.service, clock).run([world.server], [], 0.0)
         await left_over(world, 0)
+
+    assert clock.waits == []

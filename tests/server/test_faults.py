@@ -276,6 +276,7 @@ async def test_a_client_that_floods_does_not_starve_others() -> None:
         flood = asyncio.create_task(_flood(ill))
         for number in range(20):
             assert await is_served(world, well, str(number))
+        assert not flood.done()
         flood.cancel()
         await asyncio.gather(flood, return_exceptions=True)
 
