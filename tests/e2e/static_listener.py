@@ -55,9 +55,7 @@ def over_sds(variant: AdsVariant) -> Render:
 
     def render(ticket: Ticket, admin_socket: Path) -> str:
         text = over_ads(variant)(ticket, admin_socket)
-        without_ads = re.sub(
-            r"dynamic_resources:.*(?=static_resources:)", "", text, flags=re.DOTALL
-        )
+        without_ads = _ADS.sub("", text)
         assert without_ads != text
         return without_ads + _LISTENER.format(
             address=ticket.address,

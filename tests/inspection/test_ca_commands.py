@@ -210,7 +210,7 @@ async def test_what_is_typed_wrong_is_told(tmp_path: Path) -> None:
         "No CA is retiring: 'CN=c2c-control-plane CA' is the only CA ('c2c ca prepare' prepares "
         "another)\n"
     )
-    assert {each.code for each in (half, flag, typo, lone, both, missing, early)} == {1}
+    assert {each.code for each in (half, flag, typo, lone, both, missing, long, early)} == {1}
 
 
 async def _shows(screen: Screen, text: str) -> None:
