@@ -61,6 +61,22 @@ async def test_whichever_part_dies_health_says_so_first(tmp_path: Path, name: st
         assert plane.ports.is_draining
 
 
+async def test_no_part_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each task that lives as long as the control plane is one of those that die above."""
+    started: list[str] = []
+    start = Lifelong.start
+
+    def noted(tasks: Lifelong, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        started.append(name)
+        return start(tasks, name, work)
+
+    monkeypatch.setattr(Lifelong, "start", noted)
+    async with control_plane(tmp_path):
+        pass
+
+    assert started == list(TASKS)
+
+
 def test_the_process_ends_with_a_clear_error(tmp_path: Path) -> None:
     """It drains as ever and fails, so that whoever started it starts it again."""
     words = ["serve", "--data-dir", str(tmp_path / "data"), "--log-format", "json"]
