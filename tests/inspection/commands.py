@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from tests.envoy.harness import DEADLINE
+from tests.envoy.harness import DEADLINE, until
 from tests.sidecar.platform import Platform
 from tests.sidecar.process import C2C
 from tests.waiting import ended
@@ -83,6 +83,14 @@ class Screen:
     def shows(self, text: str) -> bool:
         """Tell whether something was written."""
         return text.encode() in self._written
+
+    async def until_it_shows(self, text: str) -> None:
+        """Wait until something is written."""
+
+        async def probe() -> bool:
+            return self.shows(text)
+
+        await until(probe, what=f"the screen shows {text!r}")
 
     def count(self, text: str) -> int:
         """Return how often something was written."""

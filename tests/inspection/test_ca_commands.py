@@ -9,7 +9,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from tests.envoy.harness import DEADLINE, until
+from tests.envoy.harness import DEADLINE
 from tests.inspection.commands import Screen, c2c, running
 from tests.inspection.test_metrics import values
 from tests.inspection.world import scene
@@ -92,12 +92,12 @@ async def test_who_interrupts_the_wait_is_told_what_is_done(tmp_path: Path) -> N
         with contextlib.closing(Screen()) as screen:
             line = ("ca", "prepare", "--wait")
             async with running(here.cf, *line, terminal=screen.theirs) as waits:
-                await _shows(screen, "waiting for app-b/0")
+                await screen.until_it_shows("waiting for app-b/0")
                 waits.send_signal(signal.SIGINT)
                 async with asyncio.timeout(DEADLINE):
                     await waits.wait()
             told = "Interrupted: the CA is prepared, and 'c2c ca list' shows for whom it was waited"
-            await _shows(screen, told)
+            await screen.until_it_shows(told)
 
         roles = [
             each["role"] for each in (await c2c(here.cf, "ca", "list", "--output", "json")).json()
@@ -211,10 +211,3 @@ async def test_what_is_typed_wrong_is_told(tmp_path: Path) -> None:
         "another)\n"
     )
     assert {each.code for each in (half, flag, typo, lone, both, missing, long, early)} == {1}
-
-
-async def _shows(screen: Screen, text: str) -> None:
-    async def probe() -> bool:
-        return screen.shows(text)
-
-    await until(probe, what=f"the screen shows {text!r}")

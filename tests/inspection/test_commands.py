@@ -156,16 +156,16 @@ async def test_status_is_watched_in_place_on_a_terminal(tmp_path: Path) -> None:
         await here.until_served()
         with contextlib.closing(Screen()) as screen:
             async with running(here.cf, "status", "--watch", terminal=screen.theirs):
-                await _shows(screen, "served")
+                await screen.until_it_shows("served")
                 screen.clear()
                 envoy.pause()
                 await here.map_route("second")
-                await _shows(screen, "STALE")
+                await screen.until_it_shows("STALE")
                 assert screen.shows("\x1b[2J")
-                await _shows(screen, f"app-b/0 SDS: sent and not answered yet: {C2C_SECRET}")
+                await screen.until_it_shows(f"app-b/0 SDS: sent and not answered yet: {C2C_SECRET}")
                 envoy.resume()
                 screen.clear()
-                await _shows(screen, "served")
+                await screen.until_it_shows("served")
 
 
 async def test_status_is_watched_line_by_line_where_nothing_can_be_in_place(tmp_path: Path) -> None:
@@ -174,10 +174,10 @@ async def test_status_is_watched_line_by_line_where_nothing_can_be_in_place(tmp_
         await here.until_served()
         with contextlib.closing(Screen()) as screen:
             async with running(here.cf, "status", "--watch", terminal=screen.theirs, term="dumb"):
-                await _shows(screen, "served")
+                await screen.until_it_shows("served")
                 screen.clear()
                 await here.map_route("second")
-                await _shows(screen, "served")
+                await screen.until_it_shows("served")
 
             assert not screen.shows("\x1b")
 
@@ -189,7 +189,7 @@ async def test_whoever_waits_sees_for_whom(tmp_path: Path) -> None:
         with contextlib.closing(Screen()) as screen:
             line = ("wait", APP, "--instances", "3")
             async with running(here.cf, *line, terminal=screen.theirs):
-                await _shows(screen, "Waiting until they are ready: 1 of 3 are")
+                await screen.until_it_shows("Waiting until they are ready: 1 of 3 are")
 
 
 async def test_whoever_waits_bears_that_the_server_is_away(tmp_path: Path) -> None:
@@ -197,15 +197,15 @@ async def test_whoever_waits_bears_that_the_server_is_away(tmp_path: Path) -> No
     async with scene(tmp_path) as here:
         with contextlib.closing(Screen()) as screen:
             async with running(here.cf, "wait", APP, terminal=screen.theirs) as waiting:
-                await _shows(screen, "Waiting until they are ready: 0 of 1 are")
+                await screen.until_it_shows("Waiting until they are ready: 0 of 1 are")
                 await here.cf.stop()
                 # What is said has a line of its own, above that of who waits.
-                await _shows(screen, "\x1b[2KNo server answers at")
-                await _shows(screen, "Waiting until the server answers")
+                await screen.until_it_shows("\x1b[2KNo server answers at")
+                await screen.until_it_shows("Waiting until the server answers")
                 await here.cf.start()
                 async with here.envoy(), asyncio.timeout(DEADLINE):
                     await waiting.wait()
-                await _shows(screen, "1 instance is ready.")
+                await screen.until_it_shows("1 instance is ready.")
 
             assert waiting.returncode == 0
             assert screen.count("(trying again)") == 1
@@ -235,11 +235,11 @@ async def test_a_wait_ends_although_the_server_is_away(tmp_path: Path) -> None:
         with contextlib.closing(Screen()) as screen:
             line = ("wait", APP, "--timeout", "2s")
             async with running(here.cf, *line, terminal=screen.theirs) as waiting:
-                await _shows(screen, "Waiting until they are ready: 0 of 1 are")
+                await screen.until_it_shows("Waiting until they are ready: 0 of 1 are")
                 await here.cf.stop()
                 async with asyncio.timeout(DEADLINE):
                     await waiting.wait()
-                await _shows(screen, "FAILED")
+                await screen.until_it_shows("FAILED")
 
             assert waiting.returncode == 1
             assert screen.count("No server answers at") == 2
@@ -443,13 +443,6 @@ async def test_events_of_a_server_that_was_never_there(tmp_path: Path) -> None:
     assert ran.code == 1
     assert ran.err.startswith("No server answers at ")
     assert "trying again" not in ran.err
-
-
-async def _shows(screen: Screen, text: str) -> None:
-    async def probe() -> bool:
-        return screen.shows(text)
-
-    await until(probe, what=f"the screen shows {text!r}")
 
 
 def _without_ages(instance: dict[str, Any]) -> dict[str, Any]:
