@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
-from unittest.mock import AsyncMock
 
 import pytest
 
@@ -14,17 +12,15 @@ from control_plane.model.entities import InstanceStatus
 from control_plane.model.instances import set_status
 from control_plane.model.spec import AppSpec
 from control_plane.names import InstanceGuid
-from control_plane.reconciler.certificates.expiry import Expiry
-from control_plane.reconciler.certificates.holdings import Holdings
 from control_plane.reconciler.membership.status import Word
 from control_plane.reconciler.served.attestation import REPORT_SECONDS
 from control_plane.server.api.inspection_status import StatusMessages
-from control_plane.server.api.inspection_values import Inspected
 from control_plane.server.metrics.alarms import AlarmCollector
 from control_plane.server.observability.alarms import InstanceAlarms
 from tests.unit.model.world import B, mapping, register, world
 from tests.unit.reconciler.clocks import settled
-from tests.unit.reconciler.test_proof import Scene
+from tests.unit.reconciler.proving import Scene
+from tests.unit.server.inspected import inspected
 
 B0 = InstanceGuid("b0")
 SERVED = inspection_pb2.CERTIFICATE_STATE_SERVED
@@ -39,32 +35,8 @@ def _status(
     word: Word | None = None,
     has_identity: bool = False,
 ) -> inspection_pb2.InstanceStatus:
-    holdings = Holdings(scene.ledger, ())
-    inspected = Inspected(
-        state=lambda: scene.state,
-        revision=lambda: 1,
-        plan_failure=scene.reconciler.standing.plan_failure,
-        behind=scene.reconciler.standing.behind,
-        nodes=scene.nodes,
-        ledger=scene.ledger,
-        proof=scene.proof,
-        attestation=scene.attestation,
-        custody=scene.custody,
-        expiry=Expiry(
-            lambda: scene.state,
-            scene.nodes,
-            holdings,
-            scene.custody,
-            timedelta(hours=24),
-            scene.clock,
-        ),
-        word=lambda _: word,
-        has_identity=lambda _: has_identity,
-        absence=lambda: "",
-        ca_rotation=AsyncMock(return_value=""),
-        clock=scene.clock,
-    )
-    return StatusMessages(inspected, scene.state, resources=False).of(scene.state.instances[B0])
+    shown = inspected(scene, word=word, has_identity=has_identity)
+    return StatusMessages(shown, scene.state, resources=False).of(scene.state.instances[B0])
 
 
 def _counted(scene: Scene, word: Word | None = None) -> dict[str, float]:
