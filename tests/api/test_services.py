@@ -16,8 +16,9 @@ from control_plane.model.instances import set_status
 from control_plane.model.tokens import spend_token
 from control_plane.names import Domain, InstanceGuid
 from control_plane.server.api.join_tokens import token_digest
-from tests.api.world import NOW, ControlPlane, Fields, control_plane
+from tests.api.world import ControlPlane, Fields, control_plane
 from tests.unit.model.refusals import SETUP
+from tests.unit.server_security.still_clock import NOON
 
 APP_B = {
     "guid": "guid-b",
@@ -375,13 +376,13 @@ async def test_a_join_token_is_shown_once_and_kept_as_a_hash(tmp_path: Path) -> 
         "guid": "token-guid-1",
     }
     assert (kept.app_guid, kept.uses_left, kept.address_range) == ("guid-b", 1, "")
-    assert kept.expires_at == NOW + timedelta(minutes=10)
+    assert kept.expires_at == NOON + timedelta(minutes=10)
     assert (other.app_guid, other.uses_left, other.address_range) == (
         "guid-a",
         3,
         "10.255.0.0/16",
     )
-    assert other.expires_at == NOW + timedelta(seconds=90)
+    assert other.expires_at == NOON + timedelta(seconds=90)
     assert b"guid-b" in everything
     assert b"token-1" not in everything
 
@@ -393,7 +394,7 @@ async def test_join_tokens_that_are_good_are_listed_without_what_they_are(tmp_pa
         made = await plane.call("CreateJoinToken", {"app": "app-b", "uses": 2})
         await plane.call("CreateJoinToken", {"app": "app-a", "ttl": "60s"})
         await plane.registry.execute(
-            lambda state: spend_token(state, token_digest(made["token"]), NOW)
+            lambda state: spend_token(state, token_digest(made["token"]), NOON)
         )
         listed = await plane.call("ListJoinTokens")
         of_app = await plane.call("ListJoinTokens", {"app": "app-a"})

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -39,8 +39,8 @@ from control_plane.server.budget import CertificateBudget
 from control_plane.server.reflection import add_reflection
 from control_plane.store.sqlite import SqliteStore
 from tests.api.serving import channel_to, serving
+from tests.unit.server_security.still_clock import NOON, StillClock
 
-NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 DOMAINS = (Domain("apps.internal"),)
 ENROLL = "203.0.113.7:18001"
 CHAIN_BYTES = 8_000
@@ -57,26 +57,6 @@ METHODS = {
     for service in SERVICES
     for method in descriptor_pool.Default().FindServiceByName(service).methods
 }
-
-
-class StillClock:
-    """A clock that a test moves."""
-
-    def __init__(self) -> None:
-        """Start at noon."""
-        self.time = NOW
-
-    def now(self) -> datetime:
-        """Return what the test set."""
-        return self.time
-
-    def monotonic(self) -> float:
-        """Return seconds since noon."""
-        return (self.time - NOW).total_seconds()
-
-    async def sleep(self, seconds: float) -> None:
-        """Move the clock."""
-        self.time += timedelta(seconds=seconds)
 
 
 @dataclass(slots=True)
@@ -159,7 +139,7 @@ async def control_plane(
     clock, progress, places = StillClock(), FakeProgress(), Places()
     connected: set[InstanceGuid] = set()
     authority = create_authority(
-        "test CA", now=NOW, lifetime=timedelta(days=365), key=new_key_pair(), serial=1
+        "test CA", now=NOON, lifetime=timedelta(days=365), key=new_key_pair(), serial=1
     )
     budget = CertificateBudget(lambda: authority, Profile(max_chain_bytes=chain_bytes))
     guids = (f"new-guid-{number}" for number in count(1))
