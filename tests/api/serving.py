@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -14,9 +13,8 @@ from typing import Any
 import grpc
 
 from control_plane.server.status import StatusInterceptor
+from tests.installed import GRPCURL
 from tests.waiting import output
-
-GRPCURL = Path(sys.executable).with_name("grpcurl")
 
 
 @asynccontextmanager

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from pathlib import Path
 
 from tests.compose.stack import ROOT, ROUTE, Container, Stack, run, until
 from tests.compose.traffic import requests_from
+from tests.installed import GRPCURL
 
 URL = f"https://{ROUTE}:61443"
 POLICY = ("app-a", "app-b", "--protocol", "tcp", "--port", "61443")
-GRPCURL = Path(sys.executable).with_name("grpcurl")
 
 
 def _names(app: Container, address: str, host: str) -> list[str]:
@@ -115,8 +114,8 @@ def test_an_operator_on_the_host_uses_grpcurl(stack: Stack, tmp_path: Path) -> N
     trust = ("-cacert", str(tmp_path / "me-ca.pem"))
     proof = ("-cert", str(tmp_path / "me.pem"), "-key", str(tmp_path / "me.key"))
 
-    listed = run(str(GRPCURL), *trust, *proof, address, "c2c.v1.RouteService/ListRoutes")
-    refused = run(str(GRPCURL), *trust, "-connect-timeout", "3", address, "list", check=False)
+    listed = run(GRPCURL, *trust, *proof, address, "c2c.v1.RouteService/ListRoutes")
+    refused = run(GRPCURL, *trust, "-connect-timeout", "3", address, "list", check=False)
 
     assert [each["route"] for each in json.loads(listed)["routes"]] == [ROUTE]
     assert not refused

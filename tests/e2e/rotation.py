@@ -12,7 +12,6 @@ import json
 import re
 import signal
 import ssl
-import sys
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -24,9 +23,10 @@ from cryptography import x509
 
 from control_plane.ca import new_key_pair
 from tests.e2e import traffic
-from tests.e2e.server import C2C, Server
+from tests.e2e.server import Server
 from tests.envoy import apps, tls_client
 from tests.envoy.harness import C2C_PORT, unique_address, until
+from tests.installed import C2C, GRPCURL
 from tests.sidecar.process import Sidecar, Ticket, sidecar
 from tests.unit.ca import forge
 from tests.waiting import output
@@ -34,7 +34,6 @@ from tests.waiting import output
 HOST = "app-b"
 NAME = f"{HOST}.apps.internal"
 APP_PORT = 8080
-GRPCURL = Path(sys.executable).with_name("grpcurl")
 
 _BLOCK = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\n", re.DOTALL)
 

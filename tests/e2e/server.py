@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from types import TracebackType
@@ -17,12 +16,11 @@ from control_plane.api.v1 import trust_pb2, trust_pb2_grpc
 from control_plane.settings import admin_socket
 from tests.e2e.site import Site
 from tests.envoy.harness import unique_address, until
+from tests.installed import C2C
 from tests.waiting import ended
 
 START_SECONDS = 60.0
 """What a start may take on a machine that is busy with other tests."""
-
-C2C = Path(sys.executable).with_name("c2c")
 
 
 class Server:

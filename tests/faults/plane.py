@@ -25,8 +25,8 @@ from control_plane.settings import Settings, SocketAddress, admin_socket
 from control_plane.settings.retired import CA_FILE
 from tests.envoy.harness import until
 from tests.inspection.test_metrics import total
+from tests.installed import C2C
 from tests.sidecar.platform import Platform, free_port
-from tests.sidecar.process import C2C
 from tests.waiting import ended
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.envoy.harness import DEADLINE
 from tests.faults.plane import plane
 from tests.full_disk import need_full_disk, on_a_full_disk
-from tests.sidecar.process import C2C
+from tests.installed import C2C
 from tests.sidecar.scene import scene
 
 

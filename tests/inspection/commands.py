@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.envoy.harness import DEADLINE, until
+from tests.installed import C2C
 from tests.sidecar.platform import Platform
-from tests.sidecar.process import C2C
 from tests.waiting import ended
 
 

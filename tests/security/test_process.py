@@ -14,7 +14,7 @@ import pytest
 from control_plane.app.process import why_too_few
 from tests.envoy.harness import DEADLINE
 from tests.faults.plane import plane
-from tests.sidecar.process import C2C
+from tests.installed import C2C
 
 PROBE = """
 import ctypes, resource

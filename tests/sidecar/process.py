@@ -12,17 +12,14 @@ import json
 import os
 import resource
 import signal
-import sys
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tests.envoy.harness import DEADLINE, Envoy, until
+from tests.installed import C2C
 from tests.waiting import ended
-
-C2C = Path(sys.executable).with_name("c2c")
-"""The command, as it is installed beside this Python."""
 
 
 @dataclass(frozen=True, slots=True)

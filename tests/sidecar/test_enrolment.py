@@ -41,8 +41,9 @@ from control_plane.sidecar.retry import Retry
 from tests.envoy.harness import DEADLINE, unique_address, until
 from tests.faults.proxy import Pipe, none, proxy
 from tests.full_disk import need_full_disk, on_a_full_disk
+from tests.installed import C2C
 from tests.sidecar.platform import Platform, free_port
-from tests.sidecar.process import C2C, Sidecar, Ticket, sidecar
+from tests.sidecar.process import Sidecar, Ticket, sidecar
 from tests.sidecar.scene import scene
 from tests.unit.ca.forge import ca_pem
 from tests.unit.reconciler.clocks import ManualClock

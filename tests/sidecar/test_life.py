@@ -17,6 +17,7 @@ import pytest
 
 from control_plane.names import shown
 from tests.envoy.harness import until
+from tests.installed import C2C
 from tests.needs import lacks, need_command
 from tests.sidecar import process
 from tests.sidecar.platform import Platform
@@ -343,7 +344,7 @@ async def test_the_first_process_of_a_container_leaves_no_zombie(
     unshare = need_command("unshare", "util-linux")
     contained = tmp_path / "c2c"
     alone = (unshare, "--map-root-user", "--fork", "--pid", "--mount-proc", "--kill-child")
-    contained.write_text(f'#!/bin/sh\nexec {shlex.join([*alone, str(process.C2C)])} "$@"\n')
+    contained.write_text(f'#!/bin/sh\nexec {shlex.join([*alone, C2C])} "$@"\n')
     contained.chmod(0o755)
     monkeypatch.setattr(process, "C2C", contained)
     async with scene(tmp_path) as here, here.instance(command=("sh", "-c", ORPHAN)) as instance:

@@ -6,16 +6,15 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from control_plane.supervisor import READY, tell_supervisor
+from tests.installed import C2C
 from tests.supervisor import supervisor, was_told_no_more
 
-C2C = str(Path(sys.executable).with_name("c2c"))
 DEADLINE = 30.0
 ANY_PORT = {f"C2C_{name}_ADDRESS": "127.0.0.1:0" for name in ("XDS", "ENROLL", "HTTP")}
 

@@ -1,58 +1,20 @@
-"""The command line as a person runs it, against the real services on a Unix socket."""
+"""The real services on a Unix socket, and the command line as a person runs it against them."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import structlog
-from click.testing import CliRunner
 
-from control_plane.cli.main import program
 from control_plane.names import Domain
 from tests.api.world import ENROLL, ControlPlane, control_plane
+from tests.unit.cli.running import Ran, Run, run_c2c
 
 DOMAINS = (Domain("apps.internal"), Domain("mesh.example"))
-
-
-@dataclass(frozen=True, slots=True)
-class Ran:
-    """What one command line did."""
-
-    code: int
-    out: str
-    err: str
-
-    def json(self) -> list[dict[str, Any]]:
-        """Return the list that was printed; nothing else was."""
-        assert (self.code, self.err) == (0, "")
-
-        found: list[dict[str, Any]] = json.loads(self.out)
-        return found
-
-
-Run = Callable[..., Ran]
-
-
-def run_c2c(*args: str, **variables: str) -> Ran:
-    """Run one command line in this process, with these variables and no others of ours."""
-    environ = {
-        "HOME": "/nonexistent",
-        "XDG_STATE_HOME": None,
-        "COLUMNS": None,
-        **{f"C2C_{name}": None for name in ("DATA_DIR", "CONFIG", "SERVER", "ORG", "SPACE")},
-        **variables,
-    }
-    result = CliRunner().invoke(program, args, env=environ)
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return Ran(result.exit_code, result.stdout, result.stderr)
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,6 @@ import os
 import shlex
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -22,7 +21,8 @@ from control_plane.app import ControlPlane
 from control_plane.cli import client
 from control_plane.cli.client import Client
 from tests.faults.proxy import Fault, Pipe, Proxy, none
-from tests.unit.cli.conftest import Ran, run_c2c
+from tests.installed import C2C
+from tests.unit.cli.running import Ran, run_c2c
 from tests.unit.cli.test_connection import as_alice, operator
 
 __all__ = ["operator"]
@@ -271,7 +271,7 @@ def test_who_interrupts_a_change_is_told_of_the_doubt(
     """Ctrl-C takes nothing back that was sent; what only reads leaves no doubt."""
     breaking.code = None
     breaking.breaks_reads = words == ("apps",)
-    command = [str(Path(sys.executable).with_name("c2c")), *words]
+    command = [C2C, *words]
     environment = {**os.environ, "C2C_DATA_DIR": str(tmp_path)}
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as c2c:
         assert breaking.called.wait(20)

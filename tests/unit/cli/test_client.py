@@ -15,7 +15,7 @@ from control_plane.api.v1 import trust_pb2, trust_pb2_grpc
 from control_plane.cli import client
 from control_plane.cli.channel_options import CHANNEL_OPTIONS
 from control_plane.cli.reach import try_socket
-from tests.unit.cli.conftest import Ran, run_c2c
+from tests.unit.cli.running import Ran, run_c2c
 
 SENTENCES = [
     (grpc.StatusCode.UNAVAILABLE, "The server at {where} cannot do this now: why"),

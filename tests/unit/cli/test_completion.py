@@ -16,7 +16,7 @@ from control_plane.ca.rotation_file import authority_pem
 from control_plane.cli import app_names, reach
 from control_plane.cli.main import Program
 from control_plane.store.files import write_private
-from tests.unit.cli.conftest import Run, run_c2c
+from tests.unit.cli.running import Run, run_c2c
 
 
 def completed(c2c: Run, words: str) -> list[str]:

@@ -7,7 +7,7 @@ import re
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent import futures
 from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
@@ -38,9 +38,8 @@ from control_plane.settings import Settings, SocketAddress
 from control_plane.store.files import write_private
 from tests.api import world
 from tests.faults.proxy import Proxy, delay
-from tests.unit.cli.conftest import Ran, run_c2c
+from tests.unit.cli.running import Ran, Run, run_c2c
 
-Run = Callable[..., Ran]
 ANY_PORT = SocketAddress("127.0.0.1", 0)
 ENDS = {"cert": ".pem", "key": ".key", "ca": "-ca.pem"}
 TITLES = ["name", "issued", "asked for by", "ends", "revoked", "serial"]

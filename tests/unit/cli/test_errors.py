@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,9 +11,7 @@ import pytest
 from control_plane.cli import apps as apps_module
 from control_plane.cli.errors import capitalised
 from control_plane.cli.globals import Target
-from tests.unit.cli.conftest import Ran, run_c2c
-
-Run = Callable[..., Ran]
+from tests.unit.cli.running import Ran, Run, run_c2c
 
 POLICY = ("add-network-policy", "app-a", "app-b")
 MAP = ("map-route", "app-b", "apps.internal", "--hostname")

@@ -15,7 +15,7 @@ from control_plane.cli import catalog
 from control_plane.cli.command import Command, Context
 from control_plane.cli.main import program
 from control_plane.demo.places import EVERYBODY
-from tests.unit.cli.conftest import run_c2c
+from tests.unit.cli.running import run_c2c
 
 DEADLINE = 30.0
 NAMES = [entry.name for group in catalog.GROUPS for entry in group.entries]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
@@ -13,9 +12,8 @@ from control_plane.cli.tables import record
 from control_plane.names import AppGuid, InstanceGuid
 from control_plane.reconciler.progress import Behind, Stage
 from tests.api.world import ControlPlane
-from tests.unit.cli.conftest import Ran
+from tests.unit.cli.running import Ran, Run
 
-Run = Callable[..., Ran]
 JSON = ("--output", "json")
 APP = {
     "guid": "guid-b",

@@ -8,7 +8,7 @@ import pytest
 from google.protobuf.message import Message
 
 from control_plane.api.v1 import app_pb2
-from tests.unit.cli.conftest import Ran, run_c2c
+from tests.unit.cli.running import Ran, run_c2c
 from tests.unit.cli.test_spaces import older_server
 
 WORKER = app_pb2.App(name="worker")

@@ -15,7 +15,7 @@ from google.protobuf.json_format import ParseDict
 from google.protobuf.message import Message
 
 from control_plane.api.v1 import inspection_pb2, instance_pb2
-from tests.unit.cli.conftest import Ran, run_c2c
+from tests.unit.cli.running import Ran, run_c2c
 from tests.unit.cli.test_spaces import APP, DEADLINE, handler, older_server
 
 IN = APP | {"app_guid": "guid-b", "space": "dev"}

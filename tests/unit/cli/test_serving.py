@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -25,12 +25,11 @@ from tests.api.world import ControlPlane
 from tests.envoy.harness import envoy_binary
 from tests.full_disk import need_full_disk, on_a_full_disk
 from tests.hangup import hangup
+from tests.installed import C2C
 from tests.needs import lacks, need_command
 from tests.unit.ca.forge import ca_pem, lax_ca_files
-from tests.unit.cli.conftest import Ran, run_c2c
+from tests.unit.cli.running import Ran, Run, run_c2c
 
-Run = Callable[..., Ran]
-C2C = str(Path(sys.executable).with_name("c2c"))
 DEADLINE = 30.0
 
 

@@ -14,7 +14,7 @@ from google.protobuf.json_format import ParseDict
 from google.protobuf.message import Message
 
 from control_plane.api.v1 import inspection_pb2, instance_pb2, network_policy_pb2, route_pb2
-from tests.unit.cli.conftest import run_c2c
+from tests.unit.cli.running import run_c2c
 
 DEADLINE = 20.0
 SPACES = ("default", "dev")

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.api.world import ControlPlane
+from tests.installed import C2C
 
-C2C = str(Path(sys.executable).with_name("c2c"))
 FULL = "Cannot use standard output: No space left on device\n"
 DEADLINE = 30.0
 

@@ -8,7 +8,7 @@ import pytest
 
 from control_plane.cli import catalog
 from control_plane.cli.suggestions import EXPLAINED, MEANT
-from tests.unit.cli.conftest import run_c2c
+from tests.unit.cli.running import run_c2c
 
 NAMES = {entry.name for group in catalog.GROUPS for entry in group.entries}
 TAKING_AWAY = ("delete-app", "unmap-route", "remove-network-policy", "remove-instance")

@@ -6,19 +6,16 @@ import os
 import pty
 import select
 import subprocess
-import sys
 import termios
-from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
 from control_plane.cli.output import printable
 from control_plane.cli.tables import cell, print_table
 from tests.api.world import ControlPlane
-from tests.unit.cli.conftest import Ran, run_c2c
+from tests.installed import C2C
+from tests.unit.cli.running import Run, run_c2c
 
-C2C = str(Path(sys.executable).with_name("c2c"))
 DEADLINE = 30.0
 
 
@@ -141,8 +138,6 @@ def test_columns_line_up_whatever_is_in_them(capsys: pytest.CaptureFixture[str])
         "\norg        apps   up\n日本       x, y   yes\na\\x1b[2J          no\n"
     )
 
-
-Run = Callable[..., Ran]
 
 ROWS: dict[str, list[object]] = {
     "instance": ["app-b/0", "app-b/1"],

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,10 +10,9 @@ from structlog.testing import capture_logs
 
 from control_plane import log_events
 from control_plane.sidecar import SidecarOptions
-from tests.unit.cli.conftest import Ran, run_c2c
+from tests.installed import C2C
+from tests.unit.cli.running import Ran, Run, run_c2c
 
-Run = Callable[..., Ran]
-C2C = str(Path(sys.executable).with_name("c2c"))
 DEADLINE = 30.0
 
 NO_TEXT = "a\udcffb"

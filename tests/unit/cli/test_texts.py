@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,10 +12,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from control_plane.api.v1 import join_token_pb2
 from control_plane.names import InstanceGuid
 from tests.api.world import ControlPlane
-from tests.unit.cli.conftest import Ran, run_c2c
+from tests.unit.cli.running import Ran, Run, run_c2c
 from tests.unit.cli.test_spaces import older_server
 
-Run = Callable[..., Ran]
 IN_DEFAULT = "in org default / space default..."
 
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 
 import pytest
 
 from control_plane.names import AppGuid, InstanceGuid
 from control_plane.reconciler.progress import Behind, Stage
 from tests.api.world import ControlPlane
-from tests.unit.cli.conftest import Ran, run_c2c
+from tests.unit.cli.running import Run, run_c2c
 
-Run = Callable[..., Ran]
 B = AppGuid("guid-b")
 MAP = ("map-route", "app-b", "apps.internal", "--hostname", "app-b")
 UNMAP = ("unmap-route", "app-b", "apps.internal", "--hostname", "app-b")

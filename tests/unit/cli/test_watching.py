@@ -16,7 +16,7 @@ import pytest
 from control_plane.api.v1 import inspection_pb2
 from control_plane.cli import client
 from control_plane.cli.channel_options import CHANNEL_OPTIONS
-from tests.unit.cli.conftest import run_c2c
+from tests.unit.cli.running import run_c2c
 
 DEADLINE = 20.0
 PATIENCE = {
