@@ -50,7 +50,7 @@ main()
 
 @pytest.mark.parametrize("name", TASKS)
 async def test_whichever_part_dies_health_says_so_first(tmp_path: Path, name: str) -> None:
-    """Nobody is sent here any more by the time that anybody learns of the death."""
+    """The server is draining, and says so, before the death is told to anybody."""
     async with nothing_left(), control_plane(tmp_path) as cf:
         plane = cf.running
         (task,) = [each for each in asyncio.all_tasks() if each.get_name() == name]
@@ -151,7 +151,7 @@ async def test_a_task_that_is_told_to_end_may_end() -> None:
 
 
 async def test_a_task_that_is_told_to_end_is_waited_for() -> None:
-    """What is stopped after it is what it uses until then."""
+    """What it uses is stopped only after it has ended."""
     ended: list[str] = []
 
     async def tidies_up() -> None:

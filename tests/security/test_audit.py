@@ -48,7 +48,7 @@ async def test_what_was_done_and_what_was_refused_is_told(tmp_path: Path) -> Non
 async def test_a_defect_is_told_as_a_failure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody reads that something was done when nobody knows."""
+    """A call that failed by a defect of ours is never logged as done."""
 
     async def broken(_registry: Registry, _command: object) -> None:
         raise RuntimeError("a defect")

@@ -317,7 +317,7 @@ async def _is_told_to_renew(cf: Platform, holder: Holder) -> bool:
 async def test_a_sidecar_that_does_not_tell_whom_it_trusts_is_told_in_its_time(
     tmp_path: Path,
 ) -> None:
-    """There is nothing to compare with: each answer would be the next report's reason."""
+    """Told at once it would report, be told again because nothing is known of it, and so on."""
     async with control_plane(tmp_path) as cf, operator(cf) as op:
         await cf.create_app(APP)
         silent, holder = [await enrol(cf, APP, f"127.0.3.{number}") for number in (1, 2)]

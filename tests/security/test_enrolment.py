@@ -176,7 +176,7 @@ async def test_an_instance_has_the_address_that_it_connects_from(tmp_path: Path)
 async def test_who_has_an_identity_is_on_record_with_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else nobody would know after a kill until when one may come that has yet to connect."""
+    """Only the record tells after a kill until when an instance may come that never connected."""
     monkeypatch.setattr(records, "DELAY_SECONDS", 60)
     async with control_plane(tmp_path) as cf:
         await cf.create_app("app")

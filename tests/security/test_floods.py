@@ -173,7 +173,7 @@ async def test_a_token_that_fails_again_and_again_is_bounded_by_itself(tmp_path:
 
 
 async def test_who_waits_for_an_address_locks_no_token_out(tmp_path: Path) -> None:
-    """As many as like may try again where another instance is; the token enrols elsewhere."""
+    """A refusal because the address is taken does not count against the token."""
     most = LINES_PER_MINUTE
     async with control_plane(tmp_path) as cf:
         await cf.create_app("app-b")
@@ -192,7 +192,7 @@ async def test_who_waits_for_an_address_locks_no_token_out(tmp_path: Path) -> No
 async def test_who_enrols_and_hangs_up_without_end_is_bounded_by_its_token(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is told like who is refused, and then let in no more for a while; others enrol."""
+    """Its token is limited like one that is refused, while others enrol."""
     disk = SlowDisk()
     async with control_plane(tmp_path) as cf:
         await cf.create_app("app-b")

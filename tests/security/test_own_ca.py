@@ -158,7 +158,7 @@ def leaf_of(authority: Authority) -> tuple[bytes, bytes]:
 
 @pytest.mark.parametrize("case", CASES)
 async def test_an_own_ca_is_used_if_everybody_believes_it(tmp_path: Path, case: str) -> None:
-    """What it may say besides is for clients to know; where one refuses, the start is refused."""
+    """A CA is accepted exactly if OpenSSL and BoringSSL both believe what it signs."""
     path = path_with(CASES[case])
     authority = path.loaded() or path.unasked()
     believed = (

@@ -77,7 +77,7 @@ def test_the_second_process_runs_without_dumps() -> None:
 
 @pytest.mark.parametrize("files", [12, 20, 63])
 def test_a_server_that_may_open_too_few_files_says_so(tmp_path: Path, files: int) -> None:
-    """Else whatever opens the one too many fails in words of its own, or breaks off."""
+    """Otherwise the first file too many would fail later, and each in words of its own."""
     words = ("serve", "--data-dir", str(tmp_path / "data"))
     ran = subprocess.run(
         ["sh", "-c", f'ulimit -n {files}; exec "$0" "$@"', C2C, *words],

@@ -262,7 +262,7 @@ async def test_nobody_else_is_told_of_a_removal(tmp_path: Path) -> None:
 async def test_who_was_told_is_refused_at_the_door_before_long(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """There is no stream at all for an instance all of which must have heard by then."""
+    """Once an instance had the time to hear that it was removed, it gets no stream any more."""
     monkeypatch.setattr(farewells, "LATE_SECONDS", 0.0)
     async with control_plane(tmp_path) as cf:
         await cf.create_app("app-b")
@@ -325,7 +325,7 @@ async def test_who_is_removed_while_it_renews_gets_no_identity(
 async def test_who_enrols_while_its_app_is_deleted_gets_no_identity(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It was an instance for no moment that anybody saw."""
+    """Nothing is left of the attempt but a line in the audit log that it was refused."""
     async with control_plane(tmp_path) as cf:
         await cf.create_app("app-b")
         somebody = await applicant(cf)

@@ -291,7 +291,7 @@ async def test_a_stream_ends_before_its_certificate_does(tmp_path: Path) -> None
 async def test_a_stream_ends_soon_after_the_clock_jumped_over_its_certificates_end(
     tmp_path: Path,
 ) -> None:
-    """As that of a machine that slept, whose timers stood still."""
+    """The clock of a machine that slept jumps, and the timers of its processes stood still."""
     clock = ShiftedClock()
     async with control_plane(tmp_path, clock) as cf:
         await cf.create_app("app-b")

@@ -252,7 +252,7 @@ async def test_a_call_that_is_no_stream_has_no_more_than_the_time_that_is_left(
 
 
 async def test_who_came_and_went_before_does_not_stand_for_who_is_there() -> None:
-    """Whether all are gone is asked of the streams that are open now."""
+    """That all streams were gone once does not mean that they are gone now."""
     async with served() as world:
         async with AsyncExitStack() as stack:
             await _clients(stack, world, 1)

@@ -153,7 +153,7 @@ async def test_a_node_is_forgotten_with_its_last_stream() -> None:
 
 
 async def test_a_group_that_is_no_text_is_told_at_once() -> None:
-    """By a number of the metadata the node would have what is for all others, or nothing."""
+    """Otherwise its nodes would silently have what is for all others, or nothing."""
 
     def tier(node: base_pb2.Node) -> Any:  # noqa: ANN401 - of whatever type it is
         return node.metadata["tier"]
@@ -200,7 +200,7 @@ async def test_a_node_whose_group_cannot_be_told_has_no_stream() -> None:
 
 
 def test_the_cost_of_what_does_not_change_does_not_follow_the_nodes() -> None:
-    """What is set for a group again is compared with what it had once, not by each of its nodes."""
+    """What is set for a group is compared with what it had, once and not for each node."""
 
     def seconds(number: int) -> float:
         nodes = Nodes()

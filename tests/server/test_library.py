@@ -189,7 +189,7 @@ def test_types_that_wait_for_each_other_are_refused() -> None:
 
 
 def test_a_message_that_another_is_packed_in_is_refused() -> None:
-    """It has a type, and the one even a name, by which no client would ever ask."""
+    """No client asks for the type of a wrapper, only for that of the message inside."""
     packed = any_pb2.Any()
     packed.Pack(cluster_pb2.Cluster(name="a"))
     for wrapper in (packed, discovery_pb2.Resource(name="a", resource=packed)):
@@ -300,7 +300,7 @@ async def test_heartbeats_are_not_told_to_observers() -> None:
 
 
 def test_a_ttl_that_is_too_short_or_too_long_is_refused() -> None:
-    """T2: nobody could keep that alive, and a stream with the other would end with INTERNAL."""
+    """T2: no heartbeat could keep the one, and no message can say the other."""
     for ttl in (0.1, float("inf")):
         with pytest.raises(InvalidArgument, match=rf"a TTL is 0\.5 to .*, not {ttl}"):
             resource_of(Runtime(name="faults"), ttl=ttl)
@@ -708,7 +708,7 @@ def test_a_set_has_the_same_version_whoever_makes_it() -> None:
 
 @pytest.mark.parametrize("given", [7, None, ""])
 def test_what_is_no_clients_node_id_is_refused(given: object) -> None:
-    """It would be kept for nobody, who would wait for it without a word."""
+    """What is set for a node id that no client can have would never reach anybody."""
     server = ResourceServer()
     for call in (partial(server.set_resources, resources=[]), server.forget):
         with pytest.raises(
@@ -718,7 +718,7 @@ def test_what_is_no_clients_node_id_is_refused(given: object) -> None:
 
 
 def test_a_group_may_be_called_nothing() -> None:
-    """It is what the function says of a node that says nothing; but it is a text."""
+    """The empty text is the group of nodes that say nothing; only what is no text is refused."""
     server = ResourceServer(group_of=lambda node: node.cluster)
     server.set_resources("", [cluster_pb2.Cluster(name="a")])
     with pytest.raises(InvalidArgument, match="a group is a str, and no client has None"):
@@ -726,7 +726,7 @@ def test_a_group_may_be_called_nothing() -> None:
 
 
 def test_types_of_which_nothing_would_be_sent_are_refused() -> None:
-    """A batch of none told nothing, again and again; nobody asks for the name of a type."""
+    """A batch of no resources sends nothing, and no client asks for a type that is no URL."""
     with pytest.raises(InvalidArgument, match=f"a batch is 1 or more resources, not 0: {SECRET}"):
         ResourceServer(types=[ResourceType(SECRET, batch=0)])
     with pytest.raises(InvalidArgument, match=r"is type\.googleapis\.com/<type>, not 'a\.Quota'"):
@@ -737,7 +737,7 @@ def test_types_of_which_nothing_would_be_sent_are_refused() -> None:
     "given", [Resource.of("a.Quota", "name", b""), Denied(TypeUrl("a.Quota"), "name", "why")]
 )
 def test_a_type_that_no_client_could_read_is_refused(given: Resource | Denied) -> None:
-    """It travels in an ``Any``, which takes a URL; the name alone is easily taken for that."""
+    """A type travels in an ``Any``, so it is named by its URL; the bare name is refused."""
     with pytest.raises(InvalidArgument, match=r"is type\.googleapis\.com/<type>, not 'a\.Quota'"):
         ResourceServer().set_resources("node-1", [given])
 

@@ -78,7 +78,7 @@ async def test_a_start_that_fails_listens_nowhere(tmp_path: Path) -> None:
 async def test_a_start_that_fails_at_the_socket_leaves_nobody_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What began to listen there ends with the others, however its start came to fail."""
+    """A socket on which a start began to listen is closed, whatever made the start fail."""
 
     async def broken(server: grpc.aio.Server) -> NoReturn:
         await server.start()
@@ -136,7 +136,7 @@ async def test_a_library_says_why_it_cannot_listen(tmp_path: Path) -> None:
     "address", ["127.0.0.1", "[::1]", "::1:18000", "127.0.0.1:99999", "localhost:http", ":18000"]
 )
 async def test_a_library_needs_a_host_and_a_port(address: str) -> None:
-    """Of less gRPC would make port 443, or another one, and listen there without a word."""
+    """Without one of them gRPC would listen on port 443, or on another one, and not say so."""
     assert await _refusal(address) == (
         f"cannot listen on {address}: it is neither host:port nor unix:path"
     )
@@ -155,7 +155,7 @@ async def test_a_library_needs_a_host_and_a_port(address: str) -> None:
     ids=["permission", "other", "unknown"],
 )
 def test_each_reason_is_said_with_what_to_do(number: int | None, sentence: str) -> None:
-    """Also those that need another user, or another machine, to come about."""
+    """Each error number leads to advice, also those that no test here can bring about."""
     (problem,) = cannot_listen("127.0.0.1:443", number, "address").problems
 
     assert problem == f"cannot listen on 127.0.0.1:443: {sentence}"

@@ -120,7 +120,7 @@ async def test_a_node_that_nobody_planned_is_sent_nothing() -> None:
 
 
 async def test_a_node_from_which_it_is_withheld_is_sent_nothing() -> None:
-    """It gets what is set for it then, and never what was set before."""
+    """Such a node is sent what is set for it from then on, and never what was set before."""
     async with served() as world, DeltaClient(world.channel, "node-1") as client:
         world.set("node-1", resource(SECRET, "a", "old"))
         world.nodes.withhold("node-1")
@@ -207,7 +207,7 @@ async def test_a_stream_that_never_asks_is_closed() -> None:
 async def test_a_stream_can_be_ended_from_outside() -> None:
     """Whoever is responsible for a node ends its streams, with a reason the client is told.
 
-    It was let in, so that it is not among those that were refused.
+    A stream that was let in before does not count as refused.
     """
     async with served() as world, DeltaClient(world.channel, "node-1") as client:
         world.set("node-1", resource(CLUSTER, "c"))

@@ -49,7 +49,7 @@ def test_who_is_behind_is_named_with_the_reason(
 
 
 def test_a_wait_that_a_stop_ended_says_so(c2c: Run, world: ControlPlane) -> None:
-    """It was not for as long as people said, and nobody answers them before there is a server."""
+    """It was shorter than what was asked for, and no server answers before the next start."""
     c2c("create-app", "app-b", "--guid", B)
     world.progress.behind = tuple(
         Behind(InstanceGuid(f"i-{number}"), B, number, Stage.COMMITTED, "it stops", stopping=True)

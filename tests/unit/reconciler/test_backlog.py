@@ -84,7 +84,7 @@ async def test_who_is_marked_in_its_own_plan_gets_another() -> None:
 
 
 async def test_many_that_wait_or_came_are_a_crowd() -> None:
-    """Either is, and neither is for ever."""
+    """Many that wait are a crowd, and many that came within some seconds; either ends."""
     clock = ManualClock()
     backlog = Backlog(clock, None, lambda *_: None)
     for number in range(CROWD):

@@ -141,7 +141,7 @@ async def test_what_is_forgotten_of_the_removed_is_no_change() -> None:
 
 
 async def test_what_is_committed_after_the_close_is_not_followed() -> None:
-    """Streams end then, which says nothing of who has a change."""
+    """Streams end after the close, which says nothing of who has the change."""
     here = scene()
     await here.trace.close()
     await here.commit(mapping(here.state, B, "x"))

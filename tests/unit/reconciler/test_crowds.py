@@ -219,7 +219,7 @@ async def test_who_comes_back_and_cannot_be_planned_for_is_sent_nothing_of_the_p
 
 
 async def test_who_lost_what_is_only_recorded_gets_another_at_its_turn(state: State) -> None:
-    """It asked when there was no plan yet to hold that against, and does not ask twice."""
+    """It asked before there was a plan that shows its loss, and does not ask again."""
     first = World(state)
     async with first.running():
         await there(first)

@@ -31,7 +31,7 @@ def move(*moves: tuple[CertificateState, str]) -> None:
 
 
 def test_a_certificate_that_is_not_served_is_a_warning_until_it_is() -> None:
-    """Whoever saw the warning sees its end; that it was issued and ACKed others log."""
+    """The log has the warning and its end; that it was issued and ACKed is logged elsewhere."""
     with capture_logs() as lines:
         move(
             (CertificateState.ACKED, ""),
@@ -51,7 +51,7 @@ def test_a_certificate_that_is_not_served_is_a_warning_until_it_is() -> None:
 
 
 def test_a_certificate_that_is_served_at_once_is_for_debugging() -> None:
-    """The line of the change says it of all instances, and of a big app that is a thousand."""
+    """One line tells of a change for all instances; one for each would be a thousand."""
     with capture_logs() as lines:
         move((CertificateState.SERVED, ""))
 
@@ -61,7 +61,7 @@ def test_a_certificate_that_is_served_at_once_is_for_debugging() -> None:
 
 
 async def test_an_instance_that_says_something_else_each_time_does_not_fill_the_log() -> None:
-    """What its sidecar says to see is its word only, and costs others no line and no disk."""
+    """What a sidecar says it sees fills no disk, and takes no line from others."""
     tally, clock = RefusalTally(ManualClock()), ManualClock()
     ledger = Ledger(clock)
     ledger.observe(CertificateLog(tally).certified)

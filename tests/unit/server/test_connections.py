@@ -92,7 +92,7 @@ async def test_nothing_goes_on_after_the_end(tmp_path: Path) -> None:
 
 
 async def test_who_comes_after_the_end_is_cut(tmp_path: Path) -> None:
-    """What a TLS handshake under way becomes by then is not served."""
+    """A connection whose TLS handshake is done only then is closed, and not served."""
     served: list[asyncio.StreamWriter] = []
 
     async def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -41,7 +41,7 @@ class _Call:
 async def test_who_comes_while_the_server_stops_is_not_told_that_it_watches(
     *, is_closed: bool
 ) -> None:
-    """It would say that it watches again, and at once that it does not, at every attempt."""
+    """Otherwise each attempt would say that it watches again, and at once that it does not."""
     feed = Feed(SystemClock())
     if is_closed:
         feed.close()
