@@ -29,8 +29,12 @@ OVER_REST = {
         "transport_api_version": "V3",
         "cluster_names": ["xds"],
         "refresh_delay": "0.2s",
+        "request_timeout": "20s",
     },
 }
+"""By itself Envoy waits a second for an answer, which may be too little beside other tests; then it
+polls again, and is sent the same content once more."""
+
 UPSTREAM_TLS = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"
 
 
