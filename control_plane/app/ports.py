@@ -194,6 +194,9 @@ class Ports:
     async def _start_admin_port(self, address: SocketAddress) -> SocketAddress:
         core = self._core
         only_operators = OperatorsOnly(core.validity, core.refusals)
+        core.registry.subscribe(only_operators.committed)
+        core.authorities.observe(only_operators.look_again)
+        core.reconciler.on_clock_jump(only_operators.look_again)
         server = self._server(
             AuditInterceptor(),
             UnderstoodInterceptor(),

@@ -19,9 +19,12 @@ from control_plane.api.v1 import (
     operator_pb2_grpc,
 )
 from control_plane.ca import make_csr, new_key_pair
+from control_plane.server.access.operators import OperatorsOnly
 from tests.security.holders import Holder, issued, operator_request
 from tests.security.world import ShiftedClock, called, control_plane, refused, told
 from tests.sidecar.platform import Platform
+
+Stream = grpc.aio.StreamStreamCall[bytes, bytes]
 
 LIST_APPS = "/c2c.v1.AppService/ListApps"
 SERIAL_RULE = "a serial has 1 to 40 hexadecimal digits, such as 3f1d1a528c6e4a4b9b0e0f9a53c3f5a1"
@@ -110,6 +113,95 @@ async def test_who_is_revoked_hears_nothing_more(tmp_path: Path) -> None:
 
     assert heard.app == "before"
     assert end == REVOKED
+
+
+WATCHING = {
+    "events": "/c2c.v1.InspectionService/WatchEvents",
+    "health": "/grpc.health.v1.Health/Watch",
+    "CSDS": "/envoy.service.status.v3.ClientStatusDiscoveryService/StreamClientStatus",
+    "reflection": "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+}
+ONLY_CREATED = inspection_pb2.WatchEventsRequest(kinds=["created"]).SerializeToString()
+
+
+@asynccontextmanager
+async def idle(cf: Platform, holder: Holder, method: str) -> AsyncIterator[Stream]:
+    """Open a stream on which all has been said, for now."""
+    async with holder.connect(cf.running.ports.admin_address) as channel:
+        open_: grpc.aio.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(method)
+        call = open_()
+        if method == WATCHING["events"]:
+            await call.write(ONLY_CREATED)
+            await call.initial_metadata()
+        else:
+            await call.write(b"")
+            await call.read()
+        yield call
+
+
+@pytest.mark.parametrize("what", WATCHING)
+async def test_an_idle_stream_of_who_is_revoked_ends_at_once(tmp_path: Path, what: str) -> None:
+    """Nobody has to say anything on it; the same stream of somebody else stays."""
+    async with control_plane(tmp_path) as cf:
+        alice, dave = await issue_for(cf, "alice"), await issue_for(cf, "dave")
+        async with idle(cf, alice, WATCHING[what]) as gone, idle(cf, dave, WATCHING[what]) as stays:
+            await revoke(cf, name="alice")
+
+            assert (await gone.code(), await gone.details()) == REVOKED
+            assert not stays.done()
+
+
+async def test_an_idle_stream_ends_with_its_certificate(tmp_path: Path) -> None:
+    """Its client is told so, as if it opened one now."""
+    async with control_plane(tmp_path) as cf:
+        alice = issued(cf, operator_request(cf), lifetime=timedelta(seconds=4))
+        async with idle(cf, alice, WATCHING["events"]) as stream:
+            code, details = await stream.code(), await stream.details()
+
+    assert code is grpc.StatusCode.UNAUTHENTICATED
+    assert details.startswith("client certificate ended at ")
+
+
+async def test_an_idle_stream_ends_with_the_ca_of_its_certificate(tmp_path: Path) -> None:
+    """Whoever retires a CA, perhaps because its key leaked, need not wait for an event."""
+    async with control_plane(tmp_path) as cf:
+        alice = await issue_for(cf, "alice")
+        async with idle(cf, alice, WATCHING["health"]) as stream:
+            cf.running.core.rotation.prepare("", "")
+            cf.running.core.rotation.activate(force=True)
+            assert not stream.done()
+            cf.running.core.rotation.retire(force=True)
+            code, details = await stream.code(), await stream.details()
+
+    assert code is grpc.StatusCode.UNAUTHENTICATED
+    assert details.startswith("client certificate is of a CA that was retired: ")
+
+
+async def test_an_idle_stream_ends_if_the_clock_is_set_past_its_certificate(tmp_path: Path) -> None:
+    """A timer alone would notice neither that nor that the machine slept."""
+    clock = ShiftedClock()
+    async with control_plane(tmp_path, clock) as cf:
+        alice = await issue_for(cf, "alice", days=1)
+        async with idle(cf, alice, WATCHING["events"]) as stream:
+            clock.shift = timedelta(days=2)
+            code, details = await stream.code(), await stream.details()
+
+    assert code is grpc.StatusCode.UNAUTHENTICATED
+    assert details.startswith("client certificate ended at ")
+
+
+async def test_an_idle_stream_that_ends_too_early_may_come_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A timer may be ahead of the clock; an operator whose certificate is good is not refused."""
+    async with control_plane(tmp_path) as cf:
+        alice = await issue_for(cf, "alice")
+        async with idle(cf, alice, WATCHING["events"]) as stream:
+            monkeypatch.setattr(OperatorsOnly, "_end", lambda *_: 0.0)
+            await issue_for(cf, "dave")
+            end = await stream.code(), await stream.details()
+
+    assert end == (grpc.StatusCode.UNAVAILABLE, "the client certificate ends: come back")
 
 
 async def test_a_former_operator_is_none_under_any_name(tmp_path: Path) -> None:

@@ -2,21 +2,27 @@
 
 The rule of this module: on a port with this interceptor, no method runs and nothing of a request is
 awaited or parsed before the client has proved by its certificate to be an operator. This includes
-reflection and health.
+reflection and health. A stream ends once its client would not be let in any more, whether or not
+anything is said on it.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import grpc
 import structlog
 
 from control_plane import log_events
-from control_plane.errors import ControlPlaneError
+from control_plane.errors import ControlPlaneError, Unavailable
+from control_plane.model.change import Change
+from control_plane.model.entities import OperatorCertificate
+from control_plane.model.state import State
 from control_plane.server.access.admission import Context
+from control_plane.server.access.certificate_end import CERTIFICATE_ENDS
 from control_plane.server.access.peers import caller
 from control_plane.server.access.refusals import RefusalTally
 from control_plane.server.access.validity import Validity, require_operator
@@ -38,7 +44,19 @@ class OperatorsOnly(grpc.aio.ServerInterceptor):
         """
         self._validity = validity
         self._refusals = refusals
+        self._idle: dict[asyncio.Timeout, Context] = {}
         self._audit = structlog.get_logger(log_events.AUDIT_LOGGER)
+
+    def committed(self, _state: State, change: Change) -> None:
+        """End the streams of operators whose certificates a transaction revoked."""
+        if any(isinstance(each, OperatorCertificate) for each in change.puts):
+            self.look_again()
+
+    def look_again(self) -> None:
+        """End the streams that would not be let in by now; set anew when the others end."""
+        for until, context in self._idle.items():
+            if not until.expired():
+                until.reschedule(self._end(context))
 
     async def intercept_service(
         self,
@@ -89,10 +107,39 @@ class OperatorsOnly(grpc.aio.ServerInterceptor):
         async def guarded(requests: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
             await self._check(context, method)
             async with aclosing(behaviour(requests, context)) as answers:
-                async for message in answers:
-                    # The certificate may have expired or been revoked, or its CA may have been
-                    # retired, since the stream was opened.
+                while True:
+                    async with self._while_let_in(context, method):
+                        message = await anext(answers, None)
+                    if message is None:
+                        return
+                    # The certificate may have become worthless while the message was made.
                     await self._check(context, method)
                     yield message
 
         return guarded
+
+    @asynccontextmanager
+    async def _while_let_in(self, context: Context, method: str) -> AsyncIterator[None]:
+        """End a call if its peer's certificate becomes worthless before the end of a block."""
+        until = asyncio.timeout_at(self._end(context))
+        try:
+            async with until:
+                self._idle[until] = context
+                yield
+        except TimeoutError:
+            if not until.expired():
+                raise
+            await self._check(context, method)
+            # The clock is slower than that of the event loop, or was set back meanwhile.
+            await end_call(context, method, Unavailable(f"{CERTIFICATE_ENDS}: come back"))
+        finally:
+            self._idle.pop(until, None)
+
+    def _end(self, context: Context) -> float:
+        """Return when the certificate of a call's peer is worthless, by the clock of the loop."""
+        now = asyncio.get_running_loop().time()
+        try:
+            peer = require_operator(context, self._validity)
+        except ControlPlaneError:
+            return now
+        return now + (peer.not_after - self._validity.clock.now()).total_seconds()
