@@ -21,13 +21,22 @@ from control_plane.api.v1 import (
 from control_plane.ca import make_csr, new_key_pair
 from control_plane.server.access.operators import OperatorsOnly
 from tests.security.holders import Holder, issued, operator_request
-from tests.security.world import ShiftedClock, called, control_plane, refused, told
+from tests.security.world import (
+    ShiftedClock,
+    called,
+    control_plane,
+    enrol,
+    refused,
+    renew,
+    told,
+)
 from tests.sidecar.platform import Platform
 
 Stream = grpc.aio.StreamStreamCall[bytes, bytes]
 
 LIST_APPS = "/c2c.v1.AppService/ListApps"
 SERIAL_RULE = "a serial has 1 to 40 hexadecimal digits, such as 3f1d1a528c6e4a4b9b0e0f9a53c3f5a1"
+NAME_RULE = "operator name must be letters, digits, '.', '-' and '_', other than '.' and '..'"
 REVOKED = (
     grpc.StatusCode.UNAUTHENTICATED,
     "client certificate was revoked: connect with another one",
@@ -269,18 +278,32 @@ async def test_what_is_on_record_goes_with_its_end(tmp_path: Path) -> None:
         assert [each.name for each in known] == ["dave"]
 
 
+async def test_only_an_operators_certificate_is_revoked(tmp_path: Path) -> None:
+    """A serial that was mistaken for one of these cuts off no instance."""
+    async with control_plane(tmp_path) as cf:
+        await cf.create_app("shop")
+        instance = await enrol(cf, "shop")
+        await revoke(cf, serial=f"{instance.serial:x}")
+
+        assert (await renew(cf, instance)).serial != instance.serial
+
+
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
         ({}, "either the name of a holder or a serial is needed"),
         ({"name": "alice", "serial": "1"}, "either the name of a holder or a serial is needed"),
+        (
+            {"name": "spiffe://c2c.internal/operator/alice"},
+            f"{NAME_RULE}: 'spiffe://c2c.internal/operator/alice'",
+        ),
         *(
             ({"serial": text}, f"{SERIAL_RULE}: '{text}'")
             for text in ("alice", "1" * 41, "-1", "0x1", "1:2", ":12", "12:")
         ),
     ],
 )
-async def test_what_is_no_serial_is_refused(
+async def test_what_is_no_name_and_no_serial_is_refused(
     tmp_path: Path, given: dict[str, str], sentence: str
 ) -> None:
     """With one sentence, and nothing is revoked."""

@@ -169,7 +169,7 @@ class RevokeOperatorCertificatesRequest(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     SERIAL_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """The holder whose certificates to revoke, as it is in the audit log."""
+    """The holder whose certificates to revoke, as ListOperatorCertificates names it."""
     serial: _builtins.str
     """The serial number of the only certificate to revoke, in hexadecimal. It need not be one that
     this control plane remembers, which a restored database may not do.

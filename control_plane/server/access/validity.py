@@ -64,7 +64,7 @@ class Validity:
                 f"client certificate ended at {identity.not_after:%Y-%m-%dT%H:%M:%SZ}: "
                 "connect with a newer one"
             )
-        if self.is_revoked(identity.serial):
+        if isinstance(identity, OperatorIdentity) and self.is_revoked(identity.serial):
             raise Unauthenticated(REVOKED)
 
 

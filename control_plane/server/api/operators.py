@@ -126,6 +126,9 @@ class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
             )
         now = self._clock.now()
         serial = _parse_serial(request.serial) if request.serial else None
+        if serial is None:
+            # A name that no certificate can have, such as a SPIFFE id, is a mistake.
+            OperatorRequest(self._validity.trust_domain, request.name)
 
         def revoke(state: State) -> Decision[tuple[OperatorCertificate, ...]]:
             if serial is None:
