@@ -1,4 +1,4 @@
-"""The apps and the instances to which a shell completes a name.
+"""The apps, the instances and the operators to which a shell completes a name.
 
 The rule of this module: the user is typing meanwhile, so this takes a moment at most, and prints
 nothing, whatever is wrong.
@@ -12,7 +12,14 @@ from collections.abc import Callable, Iterable
 import click
 from click.shell_completion import CompletionItem
 
-from control_plane.api.v1 import app_pb2, app_pb2_grpc, instance_pb2, instance_pb2_grpc
+from control_plane.api.v1 import (
+    app_pb2,
+    app_pb2_grpc,
+    instance_pb2,
+    instance_pb2_grpc,
+    operator_pb2,
+    operator_pb2_grpc,
+)
 from control_plane.cli.client import Client, connect
 from control_plane.cli.errors import Failed
 from control_plane.cli.globals import target
@@ -47,6 +54,13 @@ def complete_app_or_instance(
     return complete(ctx, parameter, incomplete)
 
 
+def complete_operator(
+    ctx: click.Context, _parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Return the operators with a certificate to revoke, if their names begin like this."""
+    return _completed(ctx, _operators, incomplete)
+
+
 def _completed(
     ctx: click.Context, ask: Callable[[Client], Iterable[str]], incomplete: str
 ) -> list[CompletionItem]:
@@ -76,3 +90,11 @@ def _instances(client: Client, app: str) -> list[str]:
     return [
         f"{each.app}/{each.index}" for each in client.call(stub.ListInstances, request).instances
     ]
+
+
+def _operators(client: Client) -> Iterable[str]:
+    stub = operator_pb2_grpc.OperatorServiceStub(client.channel)
+    request = operator_pb2.ListOperatorCertificatesRequest()
+    found = client.call(stub.ListOperatorCertificates, request).certificates
+    valid = (each.name for each in found if each.name and not each.HasField("revoked_at"))
+    return dict.fromkeys(valid)

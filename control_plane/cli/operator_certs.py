@@ -9,6 +9,7 @@ import click
 
 from control_plane.api.v1 import operator_pb2, operator_pb2_grpc
 from control_plane.cli import kinds
+from control_plane.cli.app_names import complete_operator
 from control_plane.cli.client import connect
 from control_plane.cli.command import command
 from control_plane.cli.globals import connection_options
@@ -50,7 +51,7 @@ def operator_certs() -> None:
     ],
     see_also=["issue-operator-cert", "operator-certs"],
 )
-@click.argument("name", metavar="NAME", required=False)
+@click.argument("name", metavar="NAME", required=False, shell_complete=complete_operator)
 @click.option(
     "--serial",
     type=kinds.NAME,

@@ -12,6 +12,7 @@ from concurrent import futures
 from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from tempfile import mkdtemp
 
 import grpc
 import pytest
@@ -331,6 +332,22 @@ def test_operators_are_listed_and_revoked(
         "Client certificate was revoked: connect with another one\n"
     )
     assert as_alice(operator, "apps").code == 0
+
+
+def test_who_can_be_revoked_is_completed(
+    operator: tuple[ControlPlane, Path], tmp_path: Path
+) -> None:
+    """Each name once; who is revoked already, and what has no name, is not offered."""
+    data_dir = {"C2C_DATA_DIR": str(operator[0].admin_socket.parent)}
+    for name in ("heidi", "heidi", "henry"):
+        issued = run_c2c("issue-operator-cert", name, "--dir", mkdtemp(dir=tmp_path), **data_dir)
+        assert issued.code == 0
+    assert run_c2c("revoke-operator-cert", "henry", **data_dir).code == 0
+    assert run_c2c("revoke-operator-cert", "--serial", "1", **data_dir).code == 0
+
+    words = {"COMP_WORDS": "c2c revoke-operator-cert h", "COMP_CWORD": "2"}
+    ran = run_c2c(_C2C_COMPLETE="bash_complete", **words, **data_dir)
+    assert (ran.code, ran.out.split(), ran.err) == (0, ["plain,heidi"], "")
 
 
 def test_a_serial_that_nobody_knows_is_revoked_with_a_warning(
