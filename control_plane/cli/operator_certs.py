@@ -22,7 +22,10 @@ from control_plane.cli.tables import print_records, print_table, record
     "operator-certs",
     usage=["[--output json]"],
     examples=["", "--output json"],
-    tip=["Certificates that have ended are not listed."],
+    tip=[
+        "Certificates that have ended are not listed, nor are those that an older release issued,",
+        "which had no such list. 'c2c revoke-operator-cert --serial' takes these too.",
+    ],
     see_also=["issue-operator-cert", "revoke-operator-cert"],
 )
 @output_option
