@@ -10,14 +10,13 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from control_plane.app.authority import new_authority, open_authorities
 from control_plane.app.expiring import signing_ca
 from control_plane.app.memories import forgetting
 from control_plane.app.observed import Observed, Watched, observe
-from control_plane.ca import Authority, Profile, load_trusted, new_key_pair
+from control_plane.ca import Authority, Profile, new_key_pair
 from control_plane.clock import Clock
 from control_plane.model.change import Decision
 from control_plane.model.draining import leave_draining
@@ -61,8 +60,7 @@ from control_plane.server.metrics.instruments import Metrics
 from control_plane.server.metrics.observers import TimedStore
 from control_plane.server.observability.stream_log import StreamLog
 from control_plane.settings import Settings
-from control_plane.settings.own_authority import read_authority_files
-from control_plane.store.files import read_file
+from control_plane.settings.own_authority import read_authority_files, read_router_ca
 from control_plane.store.protocol import IssuedRecord, Store
 
 
@@ -273,12 +271,8 @@ def _plan_options(settings: Settings) -> PlanOptions:
     address = settings.xds_address
     return PlanOptions(
         internal_domains=settings.internal_domains,
-        router_ca_pem=_router_ca(settings.router_ca) if settings.router_ca else b"",
+        router_ca_pem=read_router_ca(settings.router_ca) if settings.router_ca else b"",
         router_sans=settings.router_sans,
         unproxied=settings.unproxied_port_mappings,
         probers=() if address.is_every else (address.host,),
     )
-
-
-def _router_ca(path: Path) -> bytes:
-    return load_trusted(read_file(path), where=f"file {str(path)!r}")

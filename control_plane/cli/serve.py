@@ -15,7 +15,7 @@ import click
 import structlog
 
 from control_plane import log_events
-from control_plane.ca import NOT_STRICT, load_trusted, strict_problem
+from control_plane.ca import NOT_STRICT, strict_problem
 from control_plane.cli.command import command
 from control_plane.cli.globals import VARIABLES, connection
 from control_plane.cli.misspelt import misspelt
@@ -32,7 +32,7 @@ from control_plane.settings import (
     cautions,
     load_settings,
 )
-from control_plane.settings.own_authority import read_named
+from control_plane.settings.own_authority import read_named, read_router_ca
 from control_plane.settings.retired import why_not_used
 from control_plane.settings.values import format_duration
 
@@ -122,7 +122,7 @@ def check(**flags: object) -> None:
     if named is not None and (problem := strict_problem(named)):
         warn(f"ca_cert: {NOT_STRICT}: {problem}")
     if settings.router_ca is not None:
-        load_trusted(settings.router_ca.read_bytes(), where=f"file {str(settings.router_ca)!r}")
+        read_router_ca(settings.router_ca)
     for setting, reason in _warnings(settings):
         warn(f"{setting}: {reason}")
     rows = [

@@ -1,4 +1,4 @@
-"""The CA that the settings name: whether it is used, and how it is read.
+"""The CAs that the settings name: whether they are used, and how they are read.
 
 The rule of this module: files that are no longer needed are not required. A CA that was retired is
 not used, so its key may be destroyed. A CA that takes part in a rotation may have expired.
@@ -11,7 +11,7 @@ from collections.abc import Collection
 from datetime import datetime
 from pathlib import Path
 
-from control_plane.ca import Authority, load_authority
+from control_plane.ca import Authority, load_authority, load_trusted
 from control_plane.settings.fields import Settings
 from control_plane.settings.retired import why_not_used
 from control_plane.store.files import read_file, read_private
@@ -30,27 +30,23 @@ def read_named(settings: Settings, now: datetime) -> Authority | None:
     if certificate is None or key is None or why_not_used(certificate, settings.data_dir):
         return None
     if os.path.lexists(settings.data_dir / ROTATION_FILE):
-        return _load(certificate, key, None)
+        return read_authority_files(certificate, key, None)
     return read_authority_files(certificate, key, now, settings.internal_domains)
 
 
 def read_authority_files(
-    certificate: Path, key: Path, now: datetime, domains: Collection[str]
+    certificate: Path, key: Path, now: datetime | None, domains: Collection[str] = ()
 ) -> Authority:
     """Read an operator's CA; no other user may be able to read the file of its key.
 
     Args:
-        domains: the domains of routes, which the CA must not exclude.
+        certificate: the file of its certificates.
+        key: the file of its key.
+        now: as in ``load_authority``; so are ``domains``.
 
     Raises:
         ConfigurationError: the files do not make a CA that clients would believe.
     """
-    return _load(certificate, key, now, domains)
-
-
-def _load(
-    certificate: Path, key: Path, now: datetime | None, domains: Collection[str] = ()
-) -> Authority:
     return load_authority(
         read_file(certificate),
         read_private(key),
@@ -58,3 +54,12 @@ def _load(
         where=f"files {str(certificate)!r} and {str(key)!r}",
         domains=domains,
     )
+
+
+def read_router_ca(path: Path) -> bytes:
+    """Read the CA certificates by which Envoy admits routers.
+
+    Raises:
+        ConfigurationError: the file cannot be read, or not everything in it.
+    """
+    return load_trusted(read_file(path), where=f"file {str(path)!r}")
