@@ -1,6 +1,8 @@
 """Work that is not left half done if the task that waits for it is cancelled.
 
 The rule of this module: the work is finished first, and only then is the cancellation passed on.
+A second cancellation means to hurry: it is passed on at once, and the work is finished without
+anybody who waits for it.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ def objection(subject: Authority, signer: Authority, now: datetime) -> str:
         now: an aware datetime.
     """
     if not signer.not_before <= now < signer.not_after:
-        return f"CA {_named(signer)} is not valid now"
+        return f"CA {shown(signer.subject)} is not valid now"
     for below, certificate in enumerate(signer.path):
         constraints = extension_of(certificate, x509.BasicConstraints)
         allowed = constraints.path_length if constraints is not None else None
@@ -80,7 +80,3 @@ def cross_sign(
     if identifier is not None:
         builder = builder.add_extension(identifier, critical=False)
     return builder.sign(signer.key.private, signer.key.hash)
-
-
-def _named(authority: Authority) -> str:
-    return shown(authority.subject)
