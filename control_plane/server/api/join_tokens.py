@@ -33,6 +33,7 @@ from control_plane.server.access.admission import Context
 from control_plane.server.api.messages import AT_ONCE, token_message
 from control_plane.server.api.selection import asked_apps
 from control_plane.server.durations import parse_duration
+from control_plane.server.limits import TokenBucket
 from control_plane.server.turns import unhurried
 
 DEFAULT_TTL = timedelta(minutes=10)
@@ -92,16 +93,20 @@ class JoinTokenService(join_token_pb2_grpc.JoinTokenServiceServicer):
         self._new_token = new_token
         self._new_guid = new_guid
         self._server = server
+        self._looks = TokenBucket.per_minute(1, clock)
 
     async def CreateJoinToken(
         self, request: join_token_pb2.CreateJoinTokenRequest, context: Context
     ) -> join_token_pb2.CreateJoinTokenResponse:
-        """Create a token for one app; expired tokens are dropped on this occasion."""
+        """Create a token for one app; expired tokens are dropped on this occasion, now and then.
+
+        To find them means to look at every token, and a platform may create one for each container.
+        """
         now = self._clock.now()
         expires_at = now + _parse_ttl(request.ttl if request.HasField("ttl") else None)
         token, guid = self._new_token(), self._new_guid()
 
-        def add(state: State, _: int) -> Decision[JoinToken]:
+        def add(state: State) -> Decision[JoinToken]:
             uses = request.uses or 1
             kept = JoinToken(
                 digest=token_digest(token),
@@ -115,7 +120,10 @@ class JoinTokenService(join_token_pb2_grpc.JoinTokenServiceServicer):
             )
             return add_token(state, kept, now)
 
-        await self._registry.execute(lambda state: drop_expired_tokens(state, now).then(add))
+        def drop_and_add(state: State) -> Decision[JoinToken]:
+            return drop_expired_tokens(state, now).then(lambda rest, _: add(rest))
+
+        await self._registry.execute(drop_and_add if self._looks.take() else add)
         server = self._server()
         expires = Timestamp()
         expires.FromDatetime(expires_at)
