@@ -110,6 +110,27 @@ def test_ack_of_a_heartbeat_asks_for_nothing() -> None:
     assert [*peer.ack("SRDS"), *peer.ack("LDS")] == []
 
 
+def test_client_that_takes_ttls_asks_again_like_any_other() -> None:
+    """O2, T3: as long as it has no heartbeat to answer."""
+    peer = SotwPeer(node=TAKES_TTLS, LDS="l@1", SRDS="s@1")
+    for short in ("LDS", "SRDS"):
+        peer.ask(short)
+        peer.ack(short)
+    peer.put(LDS="l@2")
+    peer.ack("LDS")
+    assert peer.ask("SRDS") == ["4 SRDS s@1"]
+
+
+def test_routes_are_not_asked_for_again_by_who_repeats_an_answer() -> None:
+    """R6: only of a complete type is the same request a question."""
+    peer = SotwPeer(LDS="l@1", RDS="r@1")
+    for short in ("RDS", "LDS"):
+        peer.ask(short, "*")
+        peer.ack(short)
+    assert peer.ack("RDS") == []
+    assert peer.stream.rests(peer.snapshot)
+
+
 def test_old_nonce_asks_for_nothing() -> None:
     """A8: what a stale request says again is no more than what it said."""
     peer = scoped()

@@ -32,6 +32,15 @@ def test_way_of_a_secret() -> None:
     assert statuses(peer) == ["s SYNCED", "t STALE"]
 
 
+def test_error_is_of_the_content_that_was_refused() -> None:
+    """D3: the content after it was not sent yet while another resource is answered for."""
+    peer = DeltaPeer(SDS="s@1 t@1")
+    peer.ask("SDS", "s", "t")
+    peer.nack("SDS")
+    peer.put(SDS="s@2 t@1")
+    assert statuses(peer) == ["s NOT_SENT", "t STALE"]
+
+
 def test_delivery_is_of_what_an_alias_means() -> None:
     """W13: operators see the resource by its name, whatever its client calls it."""
     peer = DeltaPeer(EDS="e@1|x f@1|y", VHDS="r/a@1|r/one r/b@1|r/two")

@@ -167,6 +167,14 @@ def test_name_given_up_under_a_wildcard_is_removed_if_it_does_not_exist() -> Non
     assert peer.ack("CDS") == []
 
 
+def test_missing_name_given_up_when_the_wildcard_is_asked_for_is_removed() -> None:
+    """W12: also if the same request asks for the wildcard."""
+    peer = DeltaPeer(CDS="c@1")
+    assert peer.ask("CDS", "x") == ["1 CDS -x"]
+    peer.ack("CDS")
+    assert peer.ask("CDS", "*", drop=["x"]) == ["2 CDS c@1 -x"]
+
+
 def test_name_given_up_together_with_the_wildcard_needs_no_answer() -> None:
     """W12, W11: without a wildcard there is nothing that the name could still mean."""
     peer = DeltaPeer(CDS="c@1")
@@ -296,6 +304,16 @@ def test_what_was_refused_by_an_alias_may_have_been_applied() -> None:
     assert peer.ask("EDS", drop=["x"]) == ["2 EDS -e"]
     assert peer.ack("EDS") == []
     assert peer.wait(1.0) == ["3 EDS f@1"]
+
+
+def test_name_asked_for_besides_an_alias_is_refused_alone() -> None:
+    """A7, W13: the alias that the client had before is not told again, and so not refused."""
+    peer = DeltaPeer(SDS="c@1|x")
+    peer.ask("SDS", "x")
+    peer.ack("SDS")
+    assert peer.ask("SDS", "c") == ["2 SDS c@1"]
+    assert peer.nack("SDS") == []
+    assert peer.wait(1e6) == []
 
 
 def test_first_answer_to_a_wildcard_is_sent_even_when_it_is_empty() -> None:
@@ -531,6 +549,16 @@ def test_resource_that_is_tried_again_takes_no_other_along() -> None:
     assert peer.put(LDS="a@1 b@2 c@2") == ["3 LDS c@2 a@1"]
     assert peer.ack("LDS") == ["4 LDS b@2"]
     assert peer.ack("LDS") == []
+
+
+def test_other_content_of_what_was_refused_leaves_with_the_others() -> None:
+    """A7: it was not tried before, so nothing is known against it."""
+    peer = DeltaPeer(CDS="c@1 d@1")
+    peer.ask("CDS")
+    peer.ack("CDS")
+    assert peer.put(CDS="c@2 d@1") == ["2 CDS c@2"]
+    peer.nack("CDS")
+    assert peer.put(CDS="c@3 d@2") == ["3 CDS d@2 c@3"]
 
 
 def test_what_was_refused_among_others_is_withdrawn() -> None:

@@ -301,6 +301,18 @@ def test_other_parameters_of_the_wildcard_and_of_collections() -> None:
     assert glob.ask("CDS", "xdstp://a/T/x/*{e=p,v=1}") == [f"2 CDS {member}@1{{e=p}}"]
 
 
+def test_other_parameters_of_a_partial_type_bring_what_is_asked_for_with_them() -> None:
+    """E3, W2: by the wildcard everything, by a name that alone."""
+    content = "a@1 b@1{e=p} b@2{e=t}"
+    everything, named = SotwPeer(EDS=content), SotwPeer(EDS=content)
+    assert everything.ask("EDS", "*{e=p}") == ["1 EDS a@1 b@1{e=p}"]
+    everything.ack("EDS")
+    assert everything.ask("EDS", "*{e=t}") == ["2 EDS a@1 b@2{e=t}"]
+    assert named.ask("EDS", "a", "b{e=p}") == ["1 EDS a@1 b@1{e=p}"]
+    named.ack("EDS")
+    assert named.ask("EDS", "a", "b{e=t}") == ["2 EDS b@2{e=t}"]
+
+
 @pytest.mark.parametrize("phantom", ["a", "a{}", "a{e=t}", "a{e=p,v=1}"])
 def test_giving_up_what_was_not_asked_for_is_ignored(phantom: str) -> None:
     """E3, W10: "it can simply ignore these phantom unsubscriptions"."""
@@ -461,6 +473,14 @@ def test_limits_hold_for_locators() -> None:
     many.ask("SDS", "c{e=q}", drop=["c{e=t}"])
     with pytest.raises(PeerLimitExceeded, match="more than 2 sets of dynamic parameters"):
         many.ask("SDS", "d{e=x}")
+
+
+def test_sets_of_names_that_were_given_up_do_not_count() -> None:
+    """E3: only what a client asks for now is bounded."""
+    peer = DeltaPeer(limits=StreamLimits(parameter_sets=2))
+    for number in range(3):
+        assert peer.ask("SDS", f"a{number}{{e={number}}}") != []
+        peer.ack("SDS", drop=[f"a{number}{{e={number}}}"])
 
 
 def test_streams_of_a_node_may_have_different_parameters() -> None:

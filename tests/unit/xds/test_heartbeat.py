@@ -418,6 +418,16 @@ def test_ttl_is_taken_away_by_the_content_without_it(*, delta: bool) -> None:
     assert client.stream.next_due(client.now) is None
 
 
+@VARIANTS
+def test_ttl_is_taken_away_also_from_who_was_seen_to_have_the_content(*, delta: bool) -> None:
+    """T4: a client that was in step when nothing but the TTL changed has yet to hear of that."""
+    client = settled(resource("a", ttl=TTL), delta=delta)
+    client.snapshot = Snapshot({client.url: TypeSnapshot.of([resource("a")])})
+    assert client.stream.in_step(client.snapshot)
+    (reply,) = client.hear()
+    assert shown(reply) == (["a@1"], [])
+
+
 def test_what_loses_its_ttl_is_kept_alive_until_that_is_told() -> None:
     """T4, T2: as long as a response awaits its answer, no content is sent."""
     client = Client(resource("a", ttl=TTL), delta=True)

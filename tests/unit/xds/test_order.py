@@ -333,6 +333,12 @@ def test_endpoints_that_a_cluster_awaits_are_sent_again_and_no_others(variant: V
     assert [line[2:] for line in peer.hear()] == ["CDS c@2 d@2", "EDS d@1"]
 
 
+def test_endpoints_that_go_with_a_change_of_their_cluster_have_no_others_sent_again() -> None:
+    """O2, R6: it is known for which the cluster waits, although they are gone."""
+    peer = warm(DeltaPeer, "c", "d", cds="c@1", eds="c@1 d@1")
+    assert [line[2:] for line in peer.put(CDS="c@2", EDS="d@1")] == ["CDS c@2", "EDS -c"]
+
+
 @VARIANTS
 def test_a_new_cluster_has_the_endpoints_of_no_other_sent_again(variant: Variant) -> None:
     """O2: the client asks for those of its name by itself, and waits for no others."""

@@ -253,6 +253,15 @@ def test_answer_with_errors_that_the_client_has_is_no_answer() -> None:
     assert poller.poll("a", error=REFUSED, nonce=poller.nonce) == "a@1"
 
 
+def test_answer_with_errors_has_another_version_when_a_resource_changed() -> None:
+    """V5, E1: what is there counts as well as what is not."""
+    poller = Poller("SDS", TAKES_ERRORS, SDS="a@1")
+    assert poller.poll("a", "b") == "a@1 ~b"
+    poller.accept()
+    poller.put("a@2")
+    assert poller.poll("a", "b") == "a@2 ~b"
+
+
 def test_errors_of_complete_state_and_collections_are_those_of_a_stream() -> None:
     """E1, E4, R3: a wildcard has none, a collection with nothing in it has one."""
     poller = Poller("CDS", TAKES_ERRORS, CDS="c@1 xdstp://a/T/web/1@1 ?xdstp://a/T/api/1")

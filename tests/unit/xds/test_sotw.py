@@ -238,6 +238,18 @@ def test_name_that_a_stale_request_gives_besides_the_wildcard_leaves_with_the_ne
     assert peer.ack("ECDS") == []
 
 
+def test_name_of_a_complete_type_that_a_stale_request_gives_is_sent_once() -> None:
+    """A8, R6: the response to the next change has it anyway."""
+    peer = SotwPeer(CDS="c@1")
+    peer.ask("CDS", "*")
+    peer.ack("CDS")
+    assert peer.put(CDS="c@2") == ["2 CDS c@2"]
+    peer.ack("CDS")
+    assert peer.ask("CDS", "*", "c", nonce="1") == []
+    assert peer.put(CDS="c@2 d@1") == ["3 CDS c@2 d@1"]
+    assert peer.ack("CDS") == []
+
+
 def test_request_without_a_nonce_is_not_stale() -> None:
     """A8: no newer response has overtaken a request that answers none."""
     peer = SotwPeer(SDS="a@1 b@1")

@@ -186,6 +186,34 @@ def test_what_was_refused_of_what_the_client_still_has_is_not_forgotten(
     assert peer.put(CDS="c@2") == []
 
 
+def test_what_was_refused_is_not_forgotten_before_the_client_heard_that_it_is_gone() -> None:
+    """A7, W12: nor after it refused to hear that; it may come back as it was."""
+    peer = DeltaPeer(SDS="s@1")
+    peer.ask("SDS", "*", "s")
+    peer.ack("SDS")
+    assert peer.put(SDS="s@2") == ["2 SDS s@2"]
+    peer.nack("SDS")
+    assert peer.ask("SDS", drop=["s"]) == []
+    assert peer.put(SDS="") == ["3 SDS -s"]
+    assert peer.hear() == []
+    assert peer.nack("SDS") == []
+    assert peer.hear() == []
+    assert peer.put(SDS="s@2") == []
+
+
+@pytest.mark.parametrize("variant", [SotwPeer, DeltaPeer])
+@pytest.mark.parametrize("meanwhile", ["?s", "=s@1", "t@1|s"])
+def test_what_was_refused_is_not_forgotten_while_its_name_means_something(
+    variant: type[SotwPeer | DeltaPeer], meanwhile: str
+) -> None:
+    """A7: content that is being made, whose key is gone, or that has the name for an alias."""
+    peer = variant(SDS="s@1")
+    peer.ask("SDS", "*")
+    peer.nack("SDS")
+    peer.put(SDS=meanwhile)
+    assert peer.stream.refusal(SECRET, "s") is not None
+
+
 @pytest.mark.parametrize("variant", [SotwPeer, DeltaPeer])
 def test_what_is_never_tried_again_is_tried_alone_if_others_were_refused_with_it(
     variant: type[SotwPeer | DeltaPeer],

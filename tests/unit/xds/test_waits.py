@@ -151,6 +151,19 @@ def test_follower_waits_for_the_rest_of_a_change_that_takes_several_responses(
     assert told(peer.ack("EDS")) == ["LDS l@2"]
 
 
+def test_follower_waits_for_what_comes_while_everything_is_asked_for_again() -> None:
+    """O1, W9: a cluster that is new by then is in the answer to that."""
+    peer = DeltaPeer(CDS="a@1", LDS="l@1")
+    for short in ("CDS", "LDS"):
+        peer.ask(short)
+        peer.ack(short)
+    assert peer.put(CDS="a@2") == ["3 CDS a@2"]
+    assert peer.ask("CDS", "*") == []
+    assert peer.put(CDS="a@2 b@1", LDS="l@2") == []
+    assert peer.ack("CDS") == ["4 CDS b@1 a@2"]
+    assert peer.ack("CDS") == ["5 LDS l@2"]
+
+
 @VARIANTS
 def test_follower_with_nothing_to_send_waits_for_nothing(variant: Variant) -> None:
     """O6: it waits from when it has something, whatever went before."""

@@ -122,6 +122,23 @@ def test_what_a_client_has_may_be_stated_in_any_form() -> None:
     assert peer.ack("CDS") == [f"2 CDS -{gone}"]
 
 
+def test_what_everybody_has_may_be_stated_in_any_form() -> None:
+    """C1, E4: under a wildcard it is not sent again."""
+    peer = DeltaPeer(CDS=f"{ONE}@1")
+    stated = {f"{WEB}%6fne": version(f"{ONE}@1")}
+    request = DeltaRequest(CLUSTER, initial_resource_versions=stated, node=Node("n"))
+    assert peer.send(request) == ["1 CDS"]
+
+
+def test_a_name_may_be_given_up_in_any_form() -> None:
+    """W10, E4: it is that which was asked for in another form."""
+    peer = DeltaPeer(CDS=BOTH)
+    peer.ask("CDS", ONE, TWO)
+    peer.ack("CDS")
+    assert peer.ask("CDS", drop=[f"{WEB}%6fne"]) == []
+    assert peer.put(CDS=f"{ONE}@2 {TWO}@2") == [f"2 CDS {TWO}@2"]
+
+
 @pytest.mark.parametrize("client", [DeltaPeer, SotwPeer])
 def test_a_glob_brings_its_members(client: type[DeltaPeer | SotwPeer]) -> None:
     """E4: those whose last component alone differs, and nothing else, as they are and change."""
@@ -228,6 +245,22 @@ def test_a_name_asked_for_besides_a_glob_brings_none_of_its_members_again() -> N
     peer.ask("CDS", ALL)
     peer.ack("CDS")
     assert peer.ask("CDS", "plain") == ["2 CDS plain@1"]
+
+
+def test_a_missing_name_asked_for_besides_a_glob_is_sent_once_it_exists() -> None:
+    """W8, E4: although it is in no collection that the client asks for."""
+    peer = DeltaPeer(CDS=f"{ONE}@1")
+    assert peer.ask("CDS", ALL, "plain") == [f"1 CDS {ONE}@1 -plain"]
+    peer.ack("CDS")
+    assert peer.put(CDS=f"{ONE}@1 plain@1") == ["2 CDS plain@1"]
+
+
+def test_what_is_in_no_collection_asked_for_is_not_sent_when_it_comes() -> None:
+    """W1, E4: neither a member of another collection nor what is in none."""
+    peer = DeltaPeer(CDS=f"{ONE}@1")
+    peer.ask("CDS", ALL)
+    peer.ack("CDS")
+    assert peer.put(CDS=f"{ONE}@1 {OTHERS}") == []
 
 
 def test_a_member_given_up_that_the_glob_still_wants_is_answered() -> None:
