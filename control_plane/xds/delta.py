@@ -173,7 +173,7 @@ class DeltaMachine:
         stated = self._stated & self.exchange.accepted.keys()
         return self.subscription.names | self.exchange.owed | stated
 
-    def reply(self, snapshot: TypeSnapshot, now: float, *, withdraw: bool = True) -> Reply | None:
+    def reply(self, snapshot: TypeSnapshot, now: float, *, withdraw: bool) -> Reply | None:
         """Return the response to send now, and remember it as in flight.
 
         Args:
@@ -211,17 +211,17 @@ class DeltaMachine:
 
     def beat(self, snapshot: TypeSnapshot, now: float) -> Reply | None:
         """Return the heartbeat to send now; it may leave while a response is in flight."""
-        due = self.heartbeats.due(snapshot, now) if self.heartbeats is not None else None
-        if self.heartbeats is None or not due:
+        heartbeats = self.heartbeats
+        if heartbeats is None or not (due := heartbeats.due(snapshot, now)):
             return None
         nonce = self._new_nonce()
-        kept = self.heartbeats.beat(nonce, due.keys())
+        kept = heartbeats.beat(nonce, due.keys())
         return Reply(
             self.type.url, nonce, snapshot.version, (), ttls=due, kept=kept, is_heartbeat=True
         )
 
     def due(
-        self, snapshot: TypeSnapshot, now: float, *, withdraw: bool = True
+        self, snapshot: TypeSnapshot, now: float, *, withdraw: bool
     ) -> Mapping[str, Version | None]:
         """Return the news for the client; ``*`` stands for the first answer to a wildcard."""
         due = dict(self._state.due(snapshot, now, withdraw=withdraw))

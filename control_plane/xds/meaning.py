@@ -135,9 +135,7 @@ class Meaning:
             return True
         if self._subscription.wildcard:
             return name in snapshot.resources
-        collection = collection_of(name)
-        is_member = collection is not None and name in snapshot.collections.get(collection, ())
-        return is_member and collection in self._subscription.globs
+        return collection_of(name) in self._subscription.globs
 
     def _is_by_name(self) -> bool:
         return self._on_demand or not (self._subscription.wildcard or self._subscription.globs)

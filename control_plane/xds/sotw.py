@@ -199,7 +199,7 @@ class SotwMachine:
         if states_all and not may_end and self.subscription.asked() == {WILDCARD}:
             self._state.resume(snapshot.resources, now)
 
-    def reply(self, snapshot: TypeSnapshot, now: float, *, withdraw: bool = True) -> Reply | None:
+    def reply(self, snapshot: TypeSnapshot, now: float, *, withdraw: bool) -> Reply | None:
         """Return the response to send now, and remember it as in flight.
 
         Args:
@@ -232,17 +232,17 @@ class SotwMachine:
 
     def beat(self, snapshot: TypeSnapshot, now: float) -> Reply | None:
         """Return the heartbeat to send now; it keeps resources alive and changes nothing else."""
-        due = self.heartbeats.due(snapshot, now) if self.heartbeats is not None else None
-        if self.heartbeats is None or not due:
+        heartbeats = self.heartbeats
+        if heartbeats is None or not (due := heartbeats.due(snapshot, now)):
             return None
         kept = self._responses.kept(snapshot, due)
         if not self.type.complete:
-            self.heartbeats.unknown(due.keys() - {each.name for each in kept})
+            heartbeats.unknown(due.keys() - {each.name for each in kept})
         if not kept:
             return None
         nonce = self.exchange.last_nonce = self._new_nonce()
-        self.heartbeats.beat(nonce, due.keys())
-        ttls = self.heartbeats.told(kept, now)
+        heartbeats.beat(nonce, due.keys())
+        ttls = heartbeats.told(kept, now)
         version = self._version(snapshot, kept)
         return Reply(self.type.url, nonce, version, kept, ttls=ttls, is_heartbeat=True)
 
@@ -251,7 +251,7 @@ class SotwMachine:
         return version_of_all(versions_in(resources)) if self.type.complete else snapshot.version
 
     def due(
-        self, snapshot: TypeSnapshot, now: float, *, withdraw: bool = True
+        self, snapshot: TypeSnapshot, now: float, *, withdraw: bool
     ) -> Mapping[str, Version | None]:
         """Return the news for the client; ``*`` stands for the first answer to a wildcard."""
         return self._responses.due(snapshot, now, withdraw=withdraw)

@@ -550,9 +550,9 @@ def test_machine_that_was_not_asked_has_nothing_to_say() -> None:
         peer: Peer = variant(CDS="c@1")
         machine = peer.stream._machine(CLUSTER, request(CLUSTER))
         contents = peer.snapshot.of_type(CLUSTER)
-        assert machine.reply(contents, 0.0) is None
+        assert machine.reply(contents, 0.0, withdraw=True) is None
         assert machine.in_step(contents)
-        assert not machine.due(contents, 0.0)
+        assert not machine.due(contents, 0.0, withdraw=True)
 
 
 def test_node_id_is_bounded() -> None:
