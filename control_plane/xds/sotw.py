@@ -184,15 +184,18 @@ class SotwMachine:
         if self._state.is_known() or not self.type.complete:
             self.exchange.forget_gone(lambda n: n in self.subscription.names or snapshot.knows(n))
 
-    def resume(self, snapshot: TypeSnapshot, now: float) -> None:
+    def resume(self, snapshot: TypeSnapshot, now: float, *, awaited: bool) -> None:
         """Send nothing to a reconnected client that states that it has this very version.
 
         Args:
             snapshot: what the node should have of this type.
             now: seconds of the server's monotonic clock.
+            awaited: whether the client may wait for resources of this type although it has them. If
+                there are none, such a client is sent nothing either: it might not answer.
         """
         version, self._resumed_version = self._resumed_version, ""
         states_all = self.type.complete and version == snapshot.version
+        states_all &= not (awaited and snapshot.resources)
         # TTLs that an earlier stream told the client still run, even for resources that have none
         # now.
         may_end = self.heartbeats is not None and len(snapshot.ttls) < len(snapshot.resources)

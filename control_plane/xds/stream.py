@@ -230,9 +230,9 @@ class Stream:
     def _look(self, snapshot: Snapshot, now: float) -> None:
         """Take note of what is settled without a response, before looking at what depends on it."""
         for url, machine in self.machines.items():
-            # If a type is refreshed, the first request may come from a client that waits for it.
-            if isinstance(machine, SotwMachine) and not self._types.is_refreshed(url):
-                machine.resume(self.content(url, snapshot), now)
+            if isinstance(machine, SotwMachine):
+                awaited = self._types.is_refreshed(url)
+                machine.resume(self.content(url, snapshot), now, awaited=awaited)
         self._withdrawal.look(snapshot)
 
     def _type_of(self, request: Request) -> TypeUrl:

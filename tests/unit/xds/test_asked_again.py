@@ -70,6 +70,18 @@ def test_scoped_routes_are_sent_to_a_client_that_comes_back_and_has_them() -> No
     assert peer.ask("SRDS") == ["3 SRDS s@1"]
 
 
+def test_client_that_comes_back_is_not_told_that_there_are_no_scoped_routes_before_it_asks() -> (
+    None
+):
+    """R6, W15: an Envoy without a listener that has some would not answer, and look STALE."""
+    peer = SotwPeer(LDS="l@1")
+    assert peer.ask("SRDS", has="") == []
+    assert peer.stream.in_step(peer.snapshot)
+    assert peer.ask("LDS") == ["1 LDS l@1"]
+    assert peer.ask("SRDS") == []
+    assert peer.ack("LDS") == ["2 SRDS"]
+
+
 def test_answer_is_no_question() -> None:
     """R6: an ACK or a NACK that comes after another listener left asks for nothing."""
     peer = scoped()
