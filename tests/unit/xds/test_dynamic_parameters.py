@@ -204,6 +204,17 @@ def test_what_a_client_may_have_after_a_refusal_goes_too() -> None:
     assert peer.put(CDS="a@4") == ["4 CDS a@4 -a{v=1}"]
 
 
+def test_whatever_a_client_refused_of_a_name_may_be_there() -> None:
+    """E3, A8: also after it refused something else of that name."""
+    peer = DeltaPeer(CDS="a@1{e=p} b@1")
+    peer.ask("CDS", "a{e=p,v=1}", "b{}")
+    peer.nack("CDS")
+    (told,) = peer.put(CDS="a@2{e} b@2")
+    assert told.endswith(" -a{e=p}")
+    peer.nack("CDS")
+    assert peer.put(CDS="a@3{v=1} b@2") == ["3 CDS a@3{v=1} -a{e} -a{e=p}"]
+
+
 def test_stale_answer_tells_nothing_of_variants() -> None:
     """E3, A11: it is of an earlier response; what is in flight still is."""
     peer = DeltaPeer(SDS=BOTH)
@@ -311,6 +322,11 @@ def test_other_parameters_of_a_partial_type_bring_what_is_asked_for_with_them() 
     assert named.ask("EDS", "a", "b{e=p}") == ["1 EDS a@1 b@1{e=p}"]
     named.ack("EDS")
     assert named.ask("EDS", "a", "b{e=t}") == ["2 EDS b@2{e=t}"]
+    glob, member = "xdstp://a/T/x/*", "xdstp://a/T/x/1"
+    collected = SotwPeer(EDS=f"{content} {member}@1")
+    assert collected.ask("EDS", f"{glob}{{e=p}}") == [f"1 EDS {member}@1"]
+    collected.ack("EDS")
+    assert collected.ask("EDS", f"{glob}{{e=t}}") == [f"2 EDS {member}@1"]
 
 
 @pytest.mark.parametrize("phantom", ["a", "a{}", "a{e=t}", "a{e=p,v=1}"])
@@ -324,6 +340,15 @@ def test_giving_up_what_was_not_asked_for_is_ignored(phantom: str) -> None:
     assert peer.ack("SDS", drop=["a{e=p}", phantom]) == []
     assert peer.told()[-1] == Unsubscribed(SECRET, frozenset({"a"}))
     assert peer.put(SDS="a@4{e=p}") == []
+
+
+def test_giving_up_a_plain_name_does_not_give_up_its_locator() -> None:
+    """E3, W10: nor if the request says nothing else."""
+    peer = DeltaPeer(SDS=BOTH)
+    peer.ask("SDS", "a{e=p}")
+    peer.ack("SDS")
+    assert peer.ask("SDS", drop=["a"]) == []
+    assert peer.put(SDS="a@3{e=p}") == ["2 SDS a@3{e=p}"]
 
 
 def test_what_is_asked_for_and_given_up_at_once_is_not_asked_for() -> None:
@@ -437,6 +462,22 @@ def test_heartbeats_name_the_variant() -> None:
     back.snapshot = Snapshot({RUNTIME: TypeSnapshot.of([lasting["v=1"]])})
     assert back.hear() == [f"3 {RUNTIME} a@1{{v=1}} -b -a{{e=p}}"]
     assert back.wait(1.0) == [f"4 {RUNTIME} a+{{v=1}}"]
+
+
+def test_heartbeat_beside_another_variant_changes_nothing_of_that() -> None:
+    """E3, T2: the client has that once it accepted it, and lets go of it by its constraints."""
+    features = frozenset({"xds.config.supports-resource-ttl"})
+    peer = DeltaPeer(node=Node("n", client_features=features))
+    for whose, told in (("e=p", []), ("v=1", [f"2 {RUNTIME} a@1{{v=1}} -a{{e=p}}"])):
+        lasting = Resource.of(RUNTIME, "a", b"a@1", ttl=3.0, constraints=constraints(whose))
+        peer.snapshot = Snapshot({RUNTIME: TypeSnapshot.of([lasting])})
+        assert peer.hear() == told
+        if not told:
+            peer.ask(RUNTIME, "a{e=p,v=1}")
+            peer.ack(RUNTIME)
+    assert peer.wait(1.0) == [f"3 {RUNTIME} a+{{v=1}}"]
+    assert peer.ask(RUNTIME, nonce="2") == []
+    assert peer.put(**{RUNTIME: ""}) == [f"4 {RUNTIME} -a{{v=1}}"]
 
 
 def test_replacement_does_not_wait_for_what_may_refer_to_it() -> None:

@@ -94,6 +94,26 @@ def test_only_types_with_other_content_have_changed() -> None:
     assert before.changed_since(snapshot(CDS="c@1", EDS="e@1", SDS="s@1", LDS="")) == set()
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (content("SDS", "s@1"), content("SDS", "s@1 ?t")),
+        (content("SDS", "s@1"), content("SDS", "s@1 =t@1")),
+        (content("SDS", "s@1 =t@1"), content("SDS", "s@1 =t@2")),
+        (content("SDS", "s@1"), content("SDS", "s@1 -t(yours)")),
+        (content("SDS", "s@1"), TypeSnapshot.of([Resource.of(SECRET, "s", b"s@1", ["t"])])),
+        (content("SDS", "s@1"), TypeSnapshot.of([Resource.of(SECRET, "s", b"s@1", ttl=9.0)])),
+    ],
+)
+def test_a_type_may_change_though_its_version_does_not(
+    before: TypeSnapshot, after: TypeSnapshot
+) -> None:
+    """W13, W16, T4, E1: what is being made, names that mean something else, and TTLs count too."""
+    assert before.version == after.version
+    assert Snapshot({SECRET: after}).changed_since(Snapshot({SECRET: before})) == {SECRET}
+    assert Snapshot({SECRET: before}).changed_since(Snapshot({SECRET: after})) == {SECRET}
+
+
 def test_what_did_not_change_is_the_very_same_as_before() -> None:
     """Streams tell by identity what they compared before; what is new and what is gone is kept."""
     before = snapshot(CDS="c@1", EDS="e@1", SDS="s@1")

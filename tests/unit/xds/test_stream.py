@@ -202,11 +202,11 @@ def test_what_was_refused_is_not_forgotten_before_the_client_heard_that_it_is_go
 
 
 @pytest.mark.parametrize("variant", [SotwPeer, DeltaPeer])
-@pytest.mark.parametrize("meanwhile", ["?s", "=s@1", "t@1|s"])
+@pytest.mark.parametrize("meanwhile", ["?s", "=s@1", "t@1|s", "s@2{e=p}"])
 def test_what_was_refused_is_not_forgotten_while_its_name_means_something(
     variant: type[SotwPeer | DeltaPeer], meanwhile: str
 ) -> None:
-    """A7: content that is being made, whose key is gone, or that has the name for an alias."""
+    """A7: content that is being made, whose key is gone, that others have, or with this alias."""
     peer = variant(SDS="s@1")
     peer.ask("SDS", "*")
     peer.nack("SDS")

@@ -92,6 +92,27 @@ def test_what_waits_for_another_type_is_not_sent() -> None:
     assert status_of(peer, "LDS").since is None
 
 
+def test_only_what_waits_is_named() -> None:
+    """D3: a listener that the client has is not among those that wait."""
+    peer = DeltaPeer(CDS="c@1", LDS="l@1")
+    for short in ("CDS", "LDS"):
+        peer.ask(short)
+        peer.ack(short)
+    peer.put(CDS="c@1 d@1", LDS="l@1 m@1")
+
+    assert status_of(peer, "LDS").reason == "not sent yet: m"
+
+
+def test_error_ends_when_other_content_is_there() -> None:
+    """D3: what was refused is not what the client should have."""
+    peer = DeltaPeer(SDS="s@1 t@1")
+    peer.ask("SDS", "s", "t")
+    peer.nack("SDS")
+    peer.put(SDS="s@2 t@1")
+
+    assert status_of(peer).status is ConfigStatus.STALE
+
+
 def test_what_is_not_made_yet_is_not_sent() -> None:
     """A secret that is being issued keeps its type from being SYNCED; one nobody wants does not."""
     peer = DeltaPeer(SDS="?s")

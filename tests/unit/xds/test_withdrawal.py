@@ -79,6 +79,15 @@ def test_cluster_of_a_delta_client_stays_until_it_has_the_new_routes() -> None:
     assert peer.ack("RDS") == ["8 CDS -c", "9 EDS -c"]
 
 
+def test_delta_client_that_asks_for_routes_that_are_not_there_keeps_nothing_for_them() -> None:
+    """O1, W7: it was told so, and has let go of those that it gave up."""
+    peer = calling(DeltaPeer(LDS="l@r", RDS="r@c", CDS="c@1", EDS="c@1"), "l", "r", "c", "c")
+    assert isinstance(peer, DeltaPeer)
+    assert peer.ask("RDS", "s", drop=["r"]) == ["5 RDS -s"]
+    assert peer.ack("RDS") == []
+    assert peer.put(CDS="", EDS="") == ["6 CDS -c", "7 EDS -c"]
+
+
 def test_cluster_goes_once_the_listeners_are_known_that_the_client_came_back_with() -> None:
     """O1, C3: listeners that are not sent again, since the client has them, hold up nothing."""
     peer = SotwPeer(CDS="c@1 d@1", LDS="l@1")
