@@ -15,7 +15,7 @@ from control_plane.model.nearest import MOST_NAMES, nearest
 from control_plane.model.reach import NOT_ON_WINDOWS, neighbours, require_app
 from control_plane.model.spec import DEFAULT_ORG, DEFAULT_SPACE, AppSpec
 from control_plane.model.state import State
-from control_plane.names import AppGuid, AppName, shown
+from control_plane.names import AppGuid, AppName, InstanceGuid, shown
 
 
 def create_app(state: State, guid: str, spec: AppSpec) -> Decision[App]:
@@ -114,6 +114,12 @@ def find_app(
 
 def _where_to_look(state: State, key: AppKey) -> str:
     """Return the end of the error for an unknown app; its caller may see all apps."""
+    instance = state.instance(InstanceGuid(key.name))
+    if instance is not None:
+        # Logs name instances by their GUIDs, and commands by app and index.
+        app = state.apps[instance.app_guid]
+        name = shown(f"{app.key.name}/{instance.index}")
+        return f": it is the GUID of instance {name} in {_place(app.key)}"
     # There may be too many apps to search while other calls wait.
     keys = list(state.guid_by_key) if len(state.apps) <= MOST_NAMES else []
     if elsewhere := sorted(_place(each) for each in keys if each.name == key.name):

@@ -306,6 +306,20 @@ def test_an_app_that_is_not_there_may_be_another_one() -> None:
     assert told["a" * 254].endswith(": 'c2c apps --all' lists every app")
 
 
+def test_the_guid_of_an_instance_is_recognised() -> None:
+    """Logs have GUIDs only: who copies one from there is told what commands call that instance."""
+    state = create_app(State(), "guid-c", AppSpec("app-c", org="o3", space="s3")).state
+    state = register(state, "c0", AppGuid("guid-c"), "10.0.0.1")
+
+    with pytest.raises(NotFound) as caught:
+        find_app(state, "c0")
+
+    assert caught.value.rule == (
+        "app 'c0' not found in org 'default' / space 'default': it is the GUID of instance "
+        "'app-c/0' in org 'o3' / space 's3'"
+    )
+
+
 def test_of_too_many_apps_none_is_suggested() -> None:
     """A caller who is wrong again and again costs the others nothing to speak of."""
     state = State()
