@@ -191,7 +191,10 @@ class Convergence:
             name = min(refused, key=lambda name: name not in refused[name])
             return f"it refused {name}: {refused[name]}"
         if missing:
-            return f"it has not answered for {missing[0].name} yet ({missing[0].status.value})"
+            first = missing[0]
+            is_sent = first.status is not ConfigStatus.NOT_SENT
+            what = "has not answered for" if is_sent else "was not sent"
+            return f"it {what} {first.name} yet ({first.status.value})"
         return "it has not withdrawn everything yet"
 
     async def _unserved(self, known: Instance, deadline: float) -> Behind | None:
