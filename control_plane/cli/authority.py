@@ -130,7 +130,7 @@ def ca_prepare(
         _undo_prepare(force=force, timeout=timeout if is_waiting else None)
         return
     if bool(ca_cert) != bool(ca_key):
-        raise click.UsageError("--ca-cert and --ca-key belong together")
+        raise click.UsageError("--ca-cert and --ca-key must be used together")
     _refuse_beside("a new CA", {"--force": force})
     request = messages.PrepareCertificateAuthorityRequest(
         ca_cert=_on_the_server(ca_cert),
@@ -255,4 +255,4 @@ def _on_the_server(path: str | None) -> str:
 def _refuse_beside(what: str, options: dict[str, object]) -> None:
     for flag, value in options.items():
         if value:
-            raise click.UsageError(f"{flag} does not go with {what}")
+            raise click.UsageError(f"{flag} cannot be used with {what}")

@@ -77,7 +77,7 @@ def needing_wait(name: str, function: Callable[..., object]) -> Callable[..., ob
             None,
             ParameterSource.DEFAULT,
         ):
-            raise click.UsageError("--timeout goes with --wait only, without which nothing waits")
+            raise click.UsageError("--timeout needs --wait: without that, nothing is waited for")
         return function(*arguments, **options)
 
     return checked
@@ -136,7 +136,7 @@ class Wait:
                 f"{self.word} everywhere yet: {behind} (once it runs again, '{status}' shows more)"
             )
         raise Failed(
-            f"{done}, but not {self.word} everywhere after {format_duration(self._time)}: "
+            f"{done}, but it is not {self.word} everywhere after {format_duration(self._time)}: "
             f"{behind} (see '{status}')"
         )
 

@@ -172,7 +172,8 @@ def _held(address: Address) -> AlreadyExists:
     Anybody with a token may ask.
     """
     return AlreadyExists(
-        f"address {shown(address)} is held by another instance: remove that one first",
+        f"address {shown(address)} is held by another instance, which 'c2c instances --all' shows: "
+        "remove that one first",
         field="address",
     )
 

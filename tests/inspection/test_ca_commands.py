@@ -202,8 +202,8 @@ async def test_what_is_typed_wrong_is_told(tmp_path: Path) -> None:
     assert f"'ca' needs one more word: {known}\n" in half.err
     assert f"'ca' needs one more word: {known}\n" in flag.err
     assert f"'ca lst' is not a registered command, there are: {known}\n" in typo.err
-    assert "--ca-cert and --ca-key belong together" in lone.err
-    assert "--ca-cert does not go with --undo" in both.err
+    assert "--ca-cert and --ca-key must be used together" in lone.err
+    assert "--ca-cert cannot be used with --undo" in both.err
     assert long.err == f"File '/{'a' * 78}... cannot be used: File name too long\n"
     assert missing.err == "File '/no.pem' cannot be used: No such file or directory\n"
     assert early.err == (

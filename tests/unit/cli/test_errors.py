@@ -71,7 +71,7 @@ USAGE = [
     ),
     ((*MAP, "b", "--timeout", "61m"), "--timeout: must be between 1ms and 1h: 61m"),
     *(
-        ((*words, "--timeout", "9s"), "--timeout goes with --wait only, without which nothing")
+        ((*words, "--timeout", "9s"), "--timeout needs --wait: without that, nothing is waited")
         for words in (
             (*MAP, "b"),
             ("unmap-route", *MAP[1:], "b"),

@@ -42,7 +42,7 @@ def test_who_is_behind_is_named_with_the_reason(
     assert ran.code == 1
     assert ran.out.endswith("\nFAILED\n")
     assert ran.err == (
-        f"{done}, but not served everywhere after 1s500ms: "
+        f"{done}, but it is not served everywhere after 1s500ms: "
         r"app-b/1: NACK:\n\x1b[2Jbad; app-b/2 (see 'c2c status app-b')" + "\n"
     )
     assert world.progress.asked[-1][1:] == (Stage.SERVED, 1.5)

@@ -450,7 +450,8 @@ INSTANCES = (
     _instance("instance-on-windows", WINDOWS, "app", error=FailedPrecondition, app="app-w"),
     _instance(
         "address-held-by-an-instance-of-another-app",
-        "address '10.255.0.4' is held by another instance: remove that one first",
+        "address '10.255.0.4' is held by another instance, which 'c2c instances --all' shows: "
+        "remove that one first",
         "address",
         error=AlreadyExists,
         app="app-a",
@@ -458,7 +459,8 @@ INSTANCES = (
     ),
     _instance(
         "address-held-by-an-instance-with-another-app-address",
-        "address '10.255.0.4' is held by another instance: remove that one first",
+        "address '10.255.0.4' is held by another instance, which 'c2c instances --all' shows: "
+        "remove that one first",
         "address",
         error=AlreadyExists,
         address="10.255.0.4",
