@@ -36,11 +36,18 @@ MEANT = {
     "remove-app": "delete-app",
     "remove-route": "unmap-route",
     "rename": "update-app --name",
-    # istioctl
+    # istioctl, kubectl
     "analyze": "why",
     "install": "serve",
     "proxy-status": "status",
     "ps": "status",
+    "rollout": "wait",
+    "watch": "status --watch",
+    # what they do, in other words
+    "enrol": "join-token",
+    "enroll": "join-token",
+    "join": "join-token",
+    "policy": "network-policies",
 }
 """The command that is meant by a word, as the user types it."""
 
