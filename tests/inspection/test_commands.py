@@ -91,6 +91,28 @@ async def test_apps_of_one_name_are_told_apart_by_their_spaces(tmp_path: Path) -
     assert "   default   default   0.app-b.apps.internal, " in certs[3]
 
 
+async def test_one_instance_is_shown_alone(tmp_path: Path) -> None:
+    """Named by its app and index, it is shown and waited for without the others of its app."""
+    async with scene(tmp_path) as here, here.envoy():
+        await here.until_served()
+        await c2c(here.cf, "register-instance", APP, "--address", unique_address())
+        name = f"{APP}/0"
+        printed = [
+            (await c2c(here.cf, command, name, "--output", "json")).json()
+            for command in ("status", "certs", "wait")
+        ]
+        (listed,) = (await c2c(here.cf, "instances", name, "--output", "json")).json()
+        line = ("events", name, "--kind", "served", "--output", "json", "--count", "1")
+        async with running(here.cf, *line) as watching, asyncio.timeout(DEADLINE):
+            await _is_watched(here)
+            await here.map_route("more")
+            event = json.loads((await watching.communicate())[0])
+
+    assert listed["guid"] == event["instance_guid"] == here.holder.guid
+    assert {each["instance_guid"] for found in printed for each in found} == {here.holder.guid}
+    assert [len(each) for each in printed] == [1, 2, 1]
+
+
 async def test_status_says_why_not(tmp_path: Path) -> None:
     """Below the table stands what is not as it should be; as JSON it is a field."""
     async with scene(tmp_path) as here, here.envoy() as envoy:
