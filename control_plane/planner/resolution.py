@@ -133,13 +133,13 @@ def _answered_to(question: Question, app: App, addresses: str) -> Link:
         return _leads_to(question, app, addresses)
     policies = question.state.policies_to(app.guid)
     if source != app and all(each.source != source.guid for each in policies):
-        sentence = f"{called} is not answered to {source.key.name} before a policy is there"
+        sentence = f"{called} resolves for {source.key.name} once a policy lets it connect"
         return waits(_NAME, sentence)
     for each in question.state.instances_of(source.guid):
         if problem := question.of(each).names_problem:
             return missing(
                 _NAME,
-                f"the resolver of {label(source, each)} has not the newest names: {problem}",
+                f"the resolver of {label(source, each)} does not have the newest names: {problem}",
                 advice.status(source),
             )
     return _leads_to(question, app, addresses)

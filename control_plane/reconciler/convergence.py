@@ -34,12 +34,12 @@ _LAST_LOOK_SECONDS = 0.25
 """How long a handshake may take once the time is up; with a healthy instance it takes 3 ms."""
 
 _NOT_BACK = (
-    "its resolver is away and answers by the names that it had, so certificates keep what was "
-    "unmapped until it is back"
+    "its resolver is not connected and answers with the names that it had, so certificates keep "
+    "the routes that were unmapped until it is back"
 )
 
 
-_NAMES = "what was sent is ACKed, but a name is not in every name table yet, or has yet to go"
+_NAMES = "what was sent is ACKed, but a name table still lacks a new name or has an old one"
 
 _STOPPING = "the control plane is stopping"
 

@@ -20,8 +20,8 @@ from control_plane.reconciler.served.attestation import Attestation
 _SILENT = "its sidecar reports no more, and renews no identity: restart it"
 
 _ENVOYLESS = (
-    "it counts as gone, since its Envoy is not connected, although its sidecar reports: the log of "
-    "that says why (envoy.logged), or Envoy hangs; restart it then"
+    "it counts as gone, because its Envoy is not connected, although its sidecar reports: the "
+    "sidecar's log says why (envoy.logged); if it does not, Envoy hangs, so restart it"
 )
 
 

@@ -545,7 +545,7 @@ def test_a_resolver_that_is_behind() -> None:
     found = missing(question(seen={A0: behind, B0: FINE, B1: FINE}))
 
     assert (found.kind, found.command) == (LinkKind.NAME, "c2c status a")
-    assert found.sentence == "the resolver of a/0 has not the newest names: not answered yet"
+    assert found.sentence == "the resolver of a/0 does not have the newest names: not answered yet"
 
 
 def test_windows() -> None:

@@ -274,7 +274,7 @@ async def test_a_resolver_that_is_not_back_after_a_start_is_named() -> None:
 
         assert await waiting == ()
     assert (behind.instance_guid, behind.stage) == (B1, Stage.COMMITTED)
-    assert behind.reason.startswith("its resolver is away and answers by the names that it had")
+    assert behind.reason.startswith("its resolver is not connected and answers with the names that")
     assert scene.world.leaf("b0").san.dns == ("b0",)
 
 
@@ -670,5 +670,5 @@ async def test_a_name_that_certificates_still_have_to_lose_is_not_everywhere() -
         behind = {each.instance_guid: each.reason for each in await waiting}
         assert "api.apps.internal" in scene.world.leaf("b0").san.dns
 
-    reason = "what was sent is ACKed, but a name is not in every name table yet, or has yet to go"
+    reason = "what was sent is ACKed, but a name table still lacks a new name or has an old one"
     assert behind == {B0: reason, B1: reason}

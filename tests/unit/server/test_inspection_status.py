@@ -151,7 +151,7 @@ async def test_an_envoy_that_is_away_beside_a_sidecar_that_reports_is_an_alarm()
     assert list(_status(scene).alarms) == []  # it has none that ever reported
     scene.attestation.report(B0, None, ())
     (alarm,) = _status(scene).alarms
-    assert alarm.startswith("it counts as gone, since its Envoy is not connected, although its ")
+    assert alarm.startswith("it counts as gone, because its Envoy is not connected, although its ")
     assert _counted(scene) == {"envoy_away": 1}
     assert list(_status(scene, word=LEAVES).alarms) == []
     assert _counted(scene, LEAVES) == {}
