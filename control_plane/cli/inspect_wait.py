@@ -209,12 +209,14 @@ def _next_step(look: _Look, app_name: str | None) -> str:
     status = where.command("status", *([app_name] if app_name else []))
     if look.reasons:
         return f" (see '{status}')"
-    if look.found and not look.there:
-        return f": none is connected, and '{status}' shows how each is"
     if is_app_and_index(app_name):
+        if look.found:
+            return f": it is not connected, and '{status}' shows how it is"
         return (
             f": there is no such instance, and '{listed_by(app_name)}' lists those that there are"
         )
+    if look.found and not look.there:
+        return f": none is connected, and '{status}' shows how each is"
     token = where.command("join-token", app_name or "APP")
     if not look.found:
         return f": there are none, and '{token}' makes a token with which one can enrol"

@@ -138,6 +138,18 @@ def test_an_instance_that_is_not_there_is_waited_for(tmp_path: Path) -> None:
     )
 
 
+def test_an_instance_that_is_not_connected_is_told(tmp_path: Path) -> None:
+    """One that is there but never connected is not said to be missing."""
+    with older_server(tmp_path, METHODS):
+        ran = run_c2c("wait", "app-b/1", "--timeout", "10ms", C2C_DATA_DIR=str(tmp_path))
+
+    assert ran.code == 1
+    assert ran.err == (
+        "0 of 1 instances are ready after 10ms: it is not connected, and 'c2c status app-b/1' "
+        "shows how it is\n"
+    )
+
+
 def test_one_instance_is_waited_for(tmp_path: Path) -> None:
     """It does not matter how far the others are; as it is one, no number goes with it."""
     ready = inspection_pb2.InstanceStatus(
