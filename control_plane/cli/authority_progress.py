@@ -60,7 +60,7 @@ def show_authorities(found: Authorities) -> None:
         {
             "role": [each.role for each in found],
             "subject": [each.subject for each in found],
-            "not after": [_day(each) for each in found],
+            "expires": [_day(each) for each in found],
             "live certificates": [each.live_certificates for each in found],
             "fingerprint": [each.fingerprint for each in found],
         },

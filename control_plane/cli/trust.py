@@ -145,7 +145,7 @@ def join_tokens(app_name: str | None) -> None:
             f"{ago(each.created_at, now)} ago" if each.HasField("created_at") else "-"
             for each in found
         ],
-        "ends": [ahead(each.expires_at, now) for each in found],
+        "expires": [ahead(each.expires_at, now) for each in found],
         "uses left": [
             f"{each.uses_left} of {each.uses}" if each.HasField("uses") else each.uses_left
             for each in found
