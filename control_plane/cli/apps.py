@@ -82,7 +82,7 @@ def app(app_name: str) -> None:
             "protocol": found.protocol,
             "os": found.os,
             "ports": list(found.ports),
-            "61443 goes to": found.c2c_port or "nowhere",
+            "61443 leads to": found.c2c_port or "nowhere",
             "ssh": found.ssh,
             "health check": found.health_check_type,
             "routes": list(found.routes),

@@ -66,10 +66,10 @@ def _option(flag: str, text: str, **attributes: Any) -> Callable[[Function], Fun
         "--server 10.0.0.5:18001 --address 10.255.0.7 --dir /run/c2c -- python app.py",
     ],
     tip=[
-        "'c2c join-token' prints the whole command. Each option is also a variable. The examples",
-        "need C2C_SIDECAR_TOKEN and C2C_SIDECAR_FINGERPRINT to be set, because 'ps' shows options",
-        "to everybody, but no variables. If you give an app command, the sidecar runs the app too,",
-        "with variables by which it finds a trust store.",
+        "'c2c join-token' prints the whole command. Each option is also a variable (--app-port:",
+        "C2C_SIDECAR_APP_PORT). In the examples, C2C_SIDECAR_TOKEN and C2C_SIDECAR_FINGERPRINT are",
+        "set, because 'ps' shows options to everybody, but no variables. If you give an app",
+        "command, the sidecar runs the app too, with variables by which it finds a trust store.",
     ],
     see_also=["instances", "join-token", "trust-bundle"],
 )
