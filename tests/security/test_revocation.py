@@ -176,10 +176,10 @@ async def test_an_idle_stream_ends_with_the_ca_of_its_certificate(tmp_path: Path
     async with control_plane(tmp_path) as cf:
         alice = await issue_for(cf, "alice")
         async with idle(cf, alice, WATCHING["health"]) as stream:
-            cf.running.core.rotation.prepare("", "")
-            cf.running.core.rotation.activate(force=True)
+            await cf.running.core.rotation.prepare("", "")
+            await cf.running.core.rotation.activate(force=True)
             assert not stream.done()
-            cf.running.core.rotation.retire(force=True)
+            await cf.running.core.rotation.retire(force=True)
             code, details = await stream.code(), await stream.details()
 
     assert code is grpc.StatusCode.UNAUTHENTICATED
