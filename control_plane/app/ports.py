@@ -32,7 +32,7 @@ from control_plane.server.access.applicants import Applicants
 from control_plane.server.access.call_limits import CallLimits
 from control_plane.server.access.instance_proof import InstanceAdmission, InstanceProof
 from control_plane.server.access.operators import OperatorsOnly
-from control_plane.server.access.request_time import RequestTime
+from control_plane.server.access.request_time import Check, RequestTime
 from control_plane.server.api.join_tokens import EnrollmentServer
 from control_plane.server.api.understood import UnderstoodInterceptor
 from control_plane.server.budget import CertificateBudget
@@ -201,6 +201,7 @@ class Ports:
             AuditInterceptor(),
             UnderstoodInterceptor(),
             guards=[only_operators],
+            check=only_operators.check,
             connections=self._shares.operators,
         )
         self._add_administration(server)
@@ -254,6 +255,7 @@ class Ports:
         self,
         *interceptors: grpc.aio.ServerInterceptor,
         guards: Sequence[grpc.aio.ServerInterceptor] = (),
+        check: Check | None = None,
         connections: int | None = None,
         to_strangers: bool = False,
     ) -> grpc.aio.Server:
@@ -261,7 +263,7 @@ class Ports:
         return grpc.aio.server(
             # The first interceptor is the outermost: a guard sees only the bytes of a request, or
             # not even these, and errors become a status after all others have seen them.
-            interceptors=[*guards, RequestTime(limits), StatusInterceptor(), *interceptors],
+            interceptors=[*guards, RequestTime(limits, check), StatusInterceptor(), *interceptors],
             options=limits.stranger_options() if to_strangers else limits.channel_options(),
         )
 

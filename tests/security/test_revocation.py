@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from structlog.testing import capture_logs
 
 from control_plane import log_events
 from control_plane.api.v1 import (
+    app_pb2,
     inspection_pb2,
     inspection_pb2_grpc,
     operator_pb2,
@@ -104,6 +106,26 @@ async def test_who_is_revoked_is_refused_from_the_next_call_on(tmp_path: Path) -
         assert (gone.name, gone.serial) == ("alice", f"{alice.serial:x}")
         assert not await may_call(cf, alice)
         assert await may_call(cf, dave)
+
+
+async def test_a_call_that_was_opened_before_a_revocation_changes_nothing(tmp_path: Path) -> None:
+    """Whoever holds its request back is judged by what holds when the request comes."""
+    request = app_pb2.CreateAppRequest(name="late").SerializeToString()
+    async with control_plane(tmp_path) as cf:
+        alice = await issue_for(cf, "alice")
+        async with alice.connect(cf.running.ports.admin_address) as channel:
+            await called(channel, LIST_APPS)
+            open_: grpc.aio.StreamUnaryMultiCallable[bytes, bytes]
+            open_ = channel.stream_unary("/c2c.v1.AppService/CreateApp")
+            call = open_()
+            await called(channel, LIST_APPS)  # which the server answers after it met the other call
+            await revoke(cf, name="alice")
+            with suppress(asyncio.InvalidStateError, grpc.aio.AioRpcError):  # it may have ended
+                await call.write(request)
+            end = await call.code(), await call.details()
+
+        assert end == REVOKED
+        assert not list(cf.running.core.registry.state.apps)
 
 
 async def test_who_is_revoked_hears_nothing_more(tmp_path: Path) -> None:

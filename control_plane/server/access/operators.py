@@ -32,7 +32,8 @@ from control_plane.server.status import end_call
 class OperatorsOnly(grpc.aio.ServerInterceptor):
     """Lets only operators call; stands outside all other interceptors, and ends calls.
 
-    It does not wait for the request of a call that has only one: ``RequestTime`` does, inside it.
+    It does not wait for the request of a call that has only one: ``RequestTime`` does, inside it,
+    and then has the peer checked again.
     """
 
     def __init__(self, validity: Validity, refusals: RefusalTally) -> None:
@@ -81,7 +82,8 @@ class OperatorsOnly(grpc.aio.ServerInterceptor):
         )
         return guarded
 
-    async def _check(self, context: Context, method: str) -> None:
+    async def check(self, context: Context, method: str) -> None:
+        """End a call of this method unless its peer is an operator, by now."""
         try:
             require_operator(context, self._validity)
         except Exception as error:  # noqa: BLE001 - nobody outside makes an answer of it
@@ -98,14 +100,14 @@ class OperatorsOnly(grpc.aio.ServerInterceptor):
 
     def _unary(self, behaviour: Callable[..., Any], method: str) -> Any:  # noqa: ANN401 - as grpc
         async def guarded(requests: AsyncIterator[Any], context: Context) -> Any:  # noqa: ANN401 - any message
-            await self._check(context, method)
+            await self.check(context, method)
             return await behaviour(requests, context)
 
         return guarded
 
     def _streaming(self, behaviour: Callable[..., Any], method: str) -> Any:  # noqa: ANN401 - as grpc
         async def guarded(requests: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
-            await self._check(context, method)
+            await self.check(context, method)
             async with aclosing(behaviour(requests, context)) as answers:
                 while True:
                     async with self._while_let_in(context, method):
@@ -113,7 +115,7 @@ class OperatorsOnly(grpc.aio.ServerInterceptor):
                     if message is None:
                         return
                     # The certificate may have become worthless while the message was made.
-                    await self._check(context, method)
+                    await self.check(context, method)
                     yield message
 
         return guarded
@@ -129,7 +131,7 @@ class OperatorsOnly(grpc.aio.ServerInterceptor):
         except TimeoutError:
             if not until.expired():
                 raise
-            await self._check(context, method)
+            await self.check(context, method)
             # The clock is slower than that of the event loop, or was set back meanwhile.
             await end_call(context, method, Unavailable(f"{CERTIFICATE_ENDS}: come back"))
         finally:

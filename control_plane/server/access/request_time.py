@@ -19,6 +19,9 @@ from control_plane.server.access.admission import Context
 from control_plane.server.limits import ServerLimits
 from control_plane.server.status import end_call
 
+Check = Callable[[Context, str], Awaitable[None]]
+"""Ends a call of this method if its peer may not make it."""
+
 
 class RequestTime(grpc.aio.ServerInterceptor):
     """Ends calls of one request that does not come; stands outside those that need the request.
@@ -26,9 +29,16 @@ class RequestTime(grpc.aio.ServerInterceptor):
     Methods whose clients stream are left as they are, since they read their requests themselves.
     """
 
-    def __init__(self, limits: ServerLimits) -> None:
-        """Give each request as much time as the first request of a stream has."""
+    def __init__(self, limits: ServerLimits, check: Check | None = None) -> None:
+        """Give each request as much time as the first request of a stream has.
+
+        Args:
+            limits: the limits of the server.
+            check: judges the peer once its request is there; what it was when the call began may
+                have changed since.
+        """
         self._seconds = limits.first_request_seconds
+        self._check = check
 
     async def intercept_service(
         self,
@@ -77,4 +87,6 @@ class RequestTime(grpc.aio.ServerInterceptor):
         if request is grpc.aio.EOF:
             late = f"no request within {self._seconds:g} seconds of the call"
             await end_call(context, method, PeerProtocolError(late))
+        if self._check is not None:
+            await self._check(context, method)
         return request
