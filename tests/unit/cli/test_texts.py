@@ -243,10 +243,10 @@ def test_an_app_says_where_it_is_that_was_found_by_its_guid(c2c: Run) -> None:
     found = c2c("app", "guid-b").out.splitlines()
 
     assert found[2:6] == [
-        "name:            app-b",
-        "guid:            guid-b",
-        "space:           dev",
-        "org:             acme",
+        "name:             app-b",
+        "guid:             guid-b",
+        "space:            dev",
+        "org:              acme",
     ]
 
 
