@@ -36,7 +36,13 @@ INTERRUPTED = 130
 
 _FIRST_PROCESS = 1
 
-_GRPC_LOG = "GRPC_VERBOSITY"
+GRPC_VARIABLES = {
+    # gRPC's C core would print its own account of each failure beside our sentence.
+    "GRPC_VERBOSITY": "NONE",
+    # By itself it asks the name server for what /etc/hosts has too, and waits 10 s for an answer.
+    "GRPC_DNS_RESOLVER": "native",
+}
+"""What gRPC reads when it is imported, if the user has not set it."""
 
 _DASHED_OPTION = re.compile(r"^[\u2013\u2014]-?(?=[a-z])")
 
@@ -200,9 +206,8 @@ def main() -> None:
     if os.getpid() == _FIRST_PROCESS:
         signal.signal(signal.SIGTERM, _end)
     open_streams()
-    # The C core of gRPC would print its own account of each failure beside our sentence.
-    if _GRPC_LOG not in os.environ:
-        # Not in os.environ, which the app beside a sidecar inherits: there, gRPC may log what it
-        # likes.
-        os.putenv(_GRPC_LOG, "NONE")
+    for name, value in GRPC_VARIABLES.items():
+        if name not in os.environ:
+            # Not in os.environ, which the app beside a sidecar inherits: there, gRPC is as usual.
+            os.putenv(name, value)
     program.main(prog_name="c2c")

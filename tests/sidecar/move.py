@@ -24,8 +24,8 @@ BEFORE, AFTER = "127.0.0.2", "127.0.0.3"
 READY = grpc.ChannelConnectivity.READY
 
 
-async def main(names: Path) -> None:
-    """Print how many seconds a channel is away when its server moves."""
+def credentials() -> tuple[grpc.ServerCredentials, bytes]:
+    """Return those of a control plane, and the CA by which a sidecar knows it."""
     now = datetime.now(UTC)
     authority = create_authority(
         "c2c CA", now=now, lifetime=timedelta(days=1), key=new_key_pair(), serial=1
@@ -33,7 +33,12 @@ async def main(names: Path) -> None:
     request = ServerRequest(DEFAULT_TRUST_DOMAIN, (SERVER_NAME,), ())
     leaf = issue(authority, Profile(), request, key=new_key_pair, now=now, serial=2)
     pair = (leaf.private_key_pem or b"", leaf.certificate_chain_pem)
-    credentials = grpc.ssl_server_credentials([pair])
+    return grpc.ssl_server_credentials([pair]), authority.trust_bundle_pem
+
+
+async def main(names: Path) -> None:
+    """Print how many seconds a channel is away when its server moves."""
+    its_own, roots = credentials()
     with socket.socket() as free:
         free.bind((AFTER, 0))
         port = free.getsockname()[1]
@@ -41,12 +46,12 @@ async def main(names: Path) -> None:
     async def start(address: str) -> grpc.aio.Server:
         names.write_text(f"{address} {NAME}\n")
         server = grpc.aio.server()
-        server.add_secure_port(f"{address}:{port}", credentials)
+        server.add_secure_port(f"{address}:{port}", its_own)
         await server.start()
         return server
 
     server = await start(BEFORE)
-    channel = anonymous_channel(SocketAddress(NAME, port), authority.trust_bundle_pem)
+    channel = anonymous_channel(SocketAddress(NAME, port), roots)
     async with channel, asyncio.timeout(60):
         await channel.channel_ready()
         await server.stop(None)

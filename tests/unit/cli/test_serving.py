@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from control_plane.ca import create_authority, new_key_pair
+from control_plane.cli.main import GRPC_VARIABLES
 from control_plane.names import shown
 from control_plane.settings.own_authority import ROTATION_FILE
 from control_plane.settings.retired import RETIRED_FILE
@@ -373,8 +374,9 @@ def test_the_first_process_of_a_container_ends_before_it_listens_for_signals() -
     assert (inside, code_of_exit) == ("1", 128 + signal.SIGTERM)
 
 
+@pytest.mark.parametrize("variable", GRPC_VARIABLES)
 @pytest.mark.parametrize("said", [None, "debug"])
-def test_what_keeps_grpc_quiet_here_is_not_for_the_app(said: str | None) -> None:
+def test_what_is_said_to_grpc_here_is_not_for_the_app(variable: str, said: str | None) -> None:
     """What a sidecar starts gets no variable that the sidecar did not get."""
     code = (
         "import ctypes, os\n"
@@ -382,18 +384,18 @@ def test_what_keeps_grpc_quiet_here_is_not_for_the_app(said: str | None) -> None
         "read = ctypes.CDLL(None).getenv\n"
         "read.restype = ctypes.c_char_p\n"
         "def starting(**_):\n"
-        "    print(os.environ.get('GRPC_VERBOSITY'), read(b'GRPC_VERBOSITY').decode())\n"
+        f"    print(os.environ.get('{variable}'), read(b'{variable}').decode())\n"
         "module.program.main = starting\n"
         "module.main()\n"
     )
-    environ = {name: value for name, value in os.environ.items() if name != "GRPC_VERBOSITY"}
+    environ = {name: value for name, value in os.environ.items() if name != variable}
     if said is not None:
-        environ["GRPC_VERBOSITY"] = said
+        environ[variable] = said
     ran = subprocess.run(
         [sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True
     )
 
-    assert ran.stdout.split() == [str(said), said or "NONE"]
+    assert ran.stdout.split() == [str(said), said or GRPC_VARIABLES[variable]]
 
 
 @pytest.fixture
