@@ -12,7 +12,7 @@ from control_plane.cli import kinds
 from control_plane.cli.app_names import complete_operator
 from control_plane.cli.client import connect
 from control_plane.cli.command import command
-from control_plane.cli.globals import connection_options
+from control_plane.cli.globals import connection_options, pasted
 from control_plane.cli.inspect_moments import ago, ahead
 from control_plane.cli.output import begin, named, ok, output_option, wants_json, warn
 from control_plane.cli.tables import print_records, print_table, record
@@ -23,8 +23,8 @@ from control_plane.cli.tables import print_records, print_table, record
     usage=["[--output json]"],
     examples=["", "--output json"],
     tip=[
-        "Certificates that have ended are not listed, nor are those that an older release issued,",
-        "which had no such list. 'c2c revoke-operator-cert --serial' takes these too.",
+        "Certificates that have expired are not listed. Neither are those that an older release",
+        "issued, because it kept no list. 'c2c revoke-operator-cert --serial' revokes these too.",
     ],
     see_also=["issue-operator-cert", "revoke-operator-cert"],
 )
@@ -50,7 +50,7 @@ def operator_certs() -> None:
     examples=["alice", "--serial 3f1d1a528c6e4a4b9b0e0f9a53c3f5a1"],
     tip=[
         "The certificates of NAME, or the one with this serial, are worth nothing from then on.",
-        "They take with them every certificate that was asked for with one of them.",
+        "So is every certificate that was issued at the request of one of them.",
     ],
     see_also=["issue-operator-cert", "operator-certs"],
 )
@@ -58,30 +58,33 @@ def operator_certs() -> None:
 @click.option(
     "--serial",
     type=kinds.NAME,
-    help="The only certificate to revoke, see 'c2c operator-certs' (Default: all of NAME)",
+    help="Revoke only this certificate, see 'c2c operator-certs' (Default: all of NAME)",
 )
 @output_option
 @connection_options
 def revoke_operator_cert(name: str | None, *, serial: str | None) -> None:
     """Make certificates for the operator's port worthless."""
-    if bool(name) is bool(serial):
+    if name and serial:
+        raise click.UsageError("NAME and --serial cannot be used together")
+    if not (name or serial):
         raise click.UsageError("either NAME or --serial is needed")
     what = f"certificate {named(serial)}" if serial else f"certificates of {named(name or '')}"
     begin(f"Revoking operator {what}")
     request = operator_pb2.RevokeOperatorCertificatesRequest(name=name or "", serial=serial or "")
+    shows = pasted("c2c operator-certs")
     with connect() as client:
         stub = operator_pb2_grpc.OperatorServiceStub(client.channel)
-        answer = client.change(stub.RevokeOperatorCertificates, request, "c2c operator-certs")
+        answer = client.change(stub.RevokeOperatorCertificates, request, shows)
     if any(not each.name for each in answer.revoked):
         warn(
-            "the control plane knows of no certificate with this serial; it will refuse one if it "
-            "comes"
+            "The control plane knows no certificate with this serial, and will refuse it if "
+            "somebody shows one"
         )
     if wants_json():
         print_records([{**record(each), "revision": answer.revision} for each in answer.revoked])
         return
     ok()
-    _print(answer.revoked, empty="No such certificate was valid: see 'c2c operator-certs'.")
+    _print(answer.revoked, empty=f"No such certificate was valid: see '{shows}'.")
 
 
 def _print(found: Sequence[operator_pb2.OperatorCertificate], *, empty: str) -> None:
@@ -93,7 +96,7 @@ def _print(found: Sequence[operator_pb2.OperatorCertificate], *, empty: str) -> 
             for each in found
         ],
         "asked for by": [_asked_by(each) for each in found],
-        "ends": [ahead(each.expires_at, now) for each in found],
+        "expires": [ahead(each.expires_at, now) for each in found],
         "revoked": [
             f"{ago(each.revoked_at, now)} ago" if each.HasField("revoked_at") else "no"
             for each in found

@@ -218,6 +218,7 @@ def test_each_change_names_what_shows_it(
         ("--debug delete-app web -f --data-dir '{}'", "c2c app web --data-dir '{}'"),
         ("remove-instance guid-1 --data-dir '{}'", "c2c instances --all --data-dir '{}'"),
         ("ca retire --data-dir '{}'", "c2c ca list --data-dir '{}'"),
+        ("revoke-operator-cert al --data-dir '{}'", "c2c operator-certs --data-dir '{}'"),
     ],
 )
 @pytest.mark.usefixtures("breaking")

@@ -43,7 +43,7 @@ from tests.unit.cli.running import Ran, Run, run_c2c
 
 ANY_PORT = SocketAddress("127.0.0.1", 0)
 ENDS = {"cert": ".pem", "key": ".key", "ca": "-ca.pem"}
-TITLES = ["name", "issued", "asked for by", "ends", "revoked", "serial"]
+TITLES = ["name", "issued", "asked for by", "expires", "revoked", "serial"]
 NEXT_STEP = "start one with 'c2c serve', set C2C_DATA_DIR, or C2C_SERVER if it is elsewhere"
 
 
@@ -358,17 +358,27 @@ def test_a_serial_that_nobody_knows_is_revoked_with_a_warning(
     ran = run_c2c("revoke-operator-cert", "--serial", "0a:ff", **data_dir)
 
     assert ran.code == 0
-    assert "the control plane knows of no certificate with this serial" in ran.err
+    assert ran.err == (
+        "The control plane knows no certificate with this serial, and will refuse it if somebody "
+        "shows one\n"
+    )
     assert ran.out.splitlines()[-1].split() == ["-", "-", "-", "in", "89d", "0s", "ago", "aff"]
 
 
-@pytest.mark.parametrize("words", [(), ("alice", "--serial", "1")], ids=["neither", "both"])
-def test_a_name_or_a_serial_is_revoked(words: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ((), "either NAME or --serial is needed"),
+        (("alice", "--serial", "1"), "NAME and --serial cannot be used together"),
+    ],
+    ids=["neither", "both"],
+)
+def test_a_name_or_a_serial_is_revoked(words: tuple[str, ...], sentence: str) -> None:
     """What is ambiguous is refused before any server is asked."""
     ran = run_c2c("revoke-operator-cert", *words)
 
     assert ran.code == 1
-    assert ran.err.startswith("Incorrect Usage: either NAME or --serial is needed\n")
+    assert ran.err.startswith(f"Incorrect Usage: {sentence}\n")
 
 
 def test_an_operators_file_that_is_a_link_leads_nowhere(
