@@ -121,7 +121,7 @@ def connection() -> Connection:
     for flag in ("--cert", "--key", "--ca"):
         # Otherwise a command for a far server would go to the one on this machine.
         if flag in typed and said.server is None:
-            raise click.UsageError(f"{flag} goes with --server only, and no address was given")
+            raise click.UsageError(f"{flag} needs --server (C2C_SERVER) as well")
     return said
 
 

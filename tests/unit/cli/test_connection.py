@@ -128,7 +128,7 @@ def test_a_typed_data_directory_wins_over_the_variable_of_another_server(
 def test_credentials_are_for_a_server_at_an_address(world: world.ControlPlane, flag: str) -> None:
     """Whoever forgets the address did not mean the server on this machine."""
     directory = str(world.socket.parent)
-    rule = f"Incorrect Usage: {flag} goes with --server only, and no address was given"
+    rule = f"Incorrect Usage: {flag} needs --server (C2C_SERVER) as well"
 
     for environ in ({"C2C_DATA_DIR": directory}, {"C2C_CERT": "x", "C2C_DATA_DIR": directory}):
         assert run_c2c("apps", **environ).code == 0
