@@ -24,6 +24,7 @@ from control_plane.ca.certificate import (
     is_signed_by,
     read_certificate,
     read_certificates,
+    read_claims,
 )
 from control_plane.ca.csr import make_csr, parse_csr
 from control_plane.ca.identity import (
@@ -96,6 +97,7 @@ __all__ = [
     "peer_identity",
     "read_certificate",
     "read_certificates",
+    "read_claims",
     "read_java_trust_store",
     "renew_at",
     "size_problem",

@@ -37,6 +37,7 @@ from tests.sidecar.platform import Platform
 Stream = grpc.aio.StreamStreamCall[bytes, bytes]
 
 LIST_APPS = "/c2c.v1.AppService/ListApps"
+CREATE_APP = "/c2c.v1.AppService/CreateApp"
 SERIAL_RULE = "a serial has 1 to 40 hexadecimal digits, such as 3f1d1a528c6e4a4b9b0e0f9a53c3f5a1"
 NAME_RULE = "operator name must be letters, digits, '.', '-' and '_', other than '.' and '..'"
 REVOKED = (
@@ -116,7 +117,7 @@ async def test_a_call_that_was_opened_before_a_revocation_changes_nothing(tmp_pa
         async with alice.connect(cf.running.ports.admin_address) as channel:
             await called(channel, LIST_APPS)
             open_: grpc.aio.StreamUnaryMultiCallable[bytes, bytes]
-            open_ = channel.stream_unary("/c2c.v1.AppService/CreateApp")
+            open_ = channel.stream_unary(CREATE_APP)
             call = open_()
             await called(channel, LIST_APPS)  # which the server answers after it met the other call
             await revoke(cf, name="alice")
@@ -256,6 +257,27 @@ async def test_a_former_operator_is_none_under_any_name(tmp_path: Path) -> None:
         ("alice", f"{alice.serial:x}"),
         ("guiltless", f"{third.serial:x}"),
         ("innocent", f"{second.serial:x}"),
+    ]
+
+
+async def test_who_poses_as_another_operator_is_told_apart(tmp_path: Path) -> None:
+    """Any operator may have a certificate issued in any name, so the log has its serial too."""
+    async with control_plane(tmp_path) as cf:
+        alice, mallory = await issue_for(cf, "alice"), await issue_for(cf, "mallory")
+        as_alice = await issue_for(cf, "alice", by=mallory)
+        with capture_logs() as lines:
+            for number, holder in enumerate((alice, as_alice)):
+                request = app_pb2.CreateAppRequest(name=f"app-{number}").SerializeToString()
+                async with holder.connect(cf.running.ports.admin_address) as channel:
+                    await called(channel, CREATE_APP, request)
+            await cf.create_app("local")
+        commands = told(lines, log_events.AUDIT_COMMAND)
+
+    assert len({each["operator"] for each in commands[:2]}) == 1
+    assert [each["operator_serial"] for each in commands] == [
+        f"{alice.serial:x}",
+        f"{as_alice.serial:x}",
+        "",
     ]
 
 

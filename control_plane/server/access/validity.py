@@ -18,6 +18,7 @@ from control_plane.ca import (
     TrustDomain,
     is_signed_by,
     peer_identity,
+    read_claims,
 )
 from control_plane.clock import Clock
 from control_plane.errors import PermissionDenied, Unauthenticated
@@ -26,6 +27,7 @@ from control_plane.server.access.admission import PeerContext
 
 _read_identity = lru_cache(maxsize=8192)(peer_identity)
 _is_signed_by = lru_cache(maxsize=8192)(is_signed_by)
+_read_claims = lru_cache(maxsize=8192)(read_claims)
 """A client shows the same certificate with each call, and reading it costs more than many calls
 do."""
 
@@ -77,7 +79,7 @@ def identity_of(context: PeerContext, validity: Validity) -> Identity:
         Unauthenticated: the peer showed no certificate, one that we never gave to anybody, one that
             another CA signed, or one that has expired, was revoked or whose CA was retired.
     """
-    certificate = next(iter(context.auth_context().get("x509_pem_cert", ())), None)
+    certificate = _shown(context)
     if certificate is None:
         raise Unauthenticated("a client certificate is required")
     identity = _read_identity(certificate, validity.trust_domain)
@@ -108,6 +110,16 @@ def asking_operator(context: PeerContext, validity: Validity) -> OperatorIdentit
     Raises:
         Unauthenticated: the peer's certificate has become worthless since the call was let in.
     """
-    if "x509_pem_cert" not in context.auth_context():
+    if _shown(context) is None:
         return None
     return require_operator(context, validity)
+
+
+def shown_serial(context: PeerContext) -> int | None:
+    """Return the serial of the peer's certificate, whatever it is worth; None if it showed none."""
+    certificate = _shown(context)
+    return None if certificate is None else _read_claims(certificate).serial
+
+
+def _shown(context: PeerContext) -> bytes | None:
+    return next(iter(context.auth_context().get("x509_pem_cert", ())), None)

@@ -20,6 +20,7 @@ from control_plane.errors import ControlPlaneError
 from control_plane.server.access.admission import Context
 from control_plane.server.access.changing import ChangeInterceptor, Method
 from control_plane.server.access.peers import identities_in
+from control_plane.server.access.validity import shown_serial
 
 CALLER_LEFT = "the caller left before it was answered"
 """The log of changes tells whether the change was made or dropped."""
@@ -60,6 +61,7 @@ class AuditInterceptor(ChangeInterceptor):
                     log_events.AUDIT_COMMAND,
                     method=name,
                     operator=_operator(context),
+                    operator_serial=_serial(context),
                     request=said,
                     outcome=outcome,
                     revision=revision,
@@ -81,3 +83,9 @@ def _said(request: Message) -> dict[str, Any]:
 def _operator(context: Context) -> str:
     """Return the SPIFFE id of the caller; on the Unix socket no caller has one."""
     return ", ".join(identities_in(context)) or LOCAL_OPERATOR
+
+
+def _serial(context: Context) -> str:
+    """Return the serial of the caller's certificate, since any operator can have any name."""
+    serial = shown_serial(context)
+    return "" if serial is None else f"{serial:x}"
