@@ -21,6 +21,7 @@ from envoy.service.status.v3 import csds_pb2, csds_pb2_grpc
 from control_plane.api.v1 import inspection_pb2, inspection_pb2_grpc
 from control_plane.app.control_plane import DATABASE_FILE
 from control_plane.envoy.secrets import C2C_SECRET
+from control_plane.log_events import SERVER_STARTED
 from control_plane.settings import Settings, SocketAddress, admin_socket
 from control_plane.settings.retired import CA_FILE
 from tests.envoy.harness import until
@@ -53,7 +54,7 @@ class Plane(Platform):
             yield channel
 
     async def start(self) -> None:
-        """Start the process, and return when it serves operators."""
+        """Start the process, and return when it says that it serves."""
         settings = self.settings
         life = f"{settings.certificate_lifetime.total_seconds():g}s"
         self.process = await asyncio.create_subprocess_exec(
@@ -65,8 +66,9 @@ class Plane(Platform):
             stderr=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.DEVNULL,
         )
-        self._reading = asyncio.create_task(self._read(self.process))
-        await until(self._serves, what=f"the control plane serves; it logged {self.log[-20:]}")
+        started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._reading = asyncio.create_task(self._read(self.process, started))
+        await started
 
     async def kill(self) -> None:
         """End the process without any warning, as a crash of it would."""
@@ -130,18 +132,16 @@ class Plane(Platform):
         if self._reading is not None:
             await self._reading
 
-    async def _read(self, process: asyncio.subprocess.Process) -> None:
+    async def _read(
+        self, process: asyncio.subprocess.Process, started: asyncio.Future[None]
+    ) -> None:
         assert process.stderr is not None
         async for line in process.stderr:
             self.log.append(line.decode().rstrip())
-
-    async def _serves(self) -> bool:
-        assert self.process is not None
-        assert self.process.returncode is None, "the control plane ended:\n" + "\n".join(self.log)
-        with contextlib.suppress(grpc.aio.AioRpcError):
-            await self.instances()
-            return True
-        return False
+            if not started.done() and f'"{SERVER_STARTED}"' in self.log[-1]:
+                started.set_result(None)
+        if not started.done():
+            started.set_exception(AssertionError("the control plane ended before it served"))
 
 
 @contextlib.asynccontextmanager
