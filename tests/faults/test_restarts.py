@@ -68,6 +68,7 @@ class Scene:
         server = ("--server", str(self.cp.settings.enroll_address)) if again else ()
         told = (*server, "--address", self.address, "--app-port", str(self.port), *options)
         async with sidecar(ticket, self.directory, *told) as running:
+            await running.logged("envoy.started")
             await self.caller.reaches(self.address)
             yield running
         await until(self.cp.is_empty, what="no stream is left")

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.envoy.harness import DEADLINE, Envoy, until
+from tests.envoy.harness import DEADLINE, Envoy
 from tests.installed import C2C
 from tests.waiting import ended
 
@@ -40,6 +40,8 @@ class Sidecar:
     token: str = field(repr=False)
     lines: list[str] = field(default_factory=list)
     output: list[str] = field(default_factory=list)
+    _news: asyncio.Event = field(default_factory=asyncio.Event)
+    _is_silent: bool = False
 
     @property
     def envoy(self) -> Envoy:
@@ -53,12 +55,26 @@ class Sidecar:
 
     async def logged(self, name: str, *, times: int = 1) -> Mapping[str, Any]:
         """Wait until it has logged an event so many times, and return the last."""
+        while len(found := self.events(name)) < times:
+            assert not self._is_silent, f"the sidecar ended before it logged {name}"
+            self._news.clear()
+            await self._news.wait()
+        return found[-1]
 
-        async def probe() -> list[Mapping[str, Any]]:
-            found = self.events(name)
-            return found if len(found) >= times else []
+    async def hear(self) -> None:
+        """Keep what it logs until it ends."""
+        assert self.process.stderr is not None
+        while line := await self.process.stderr.readline():
+            self.lines.append(line.decode().rstrip("\n"))
+            self._news.set()
+        self._is_silent = True
+        self._news.set()
 
-        return (await until(probe, what=f"the sidecar logs {name}; it logged {self.lines}"))[-1]
+    async def hear_output(self) -> None:
+        """Keep what its app writes."""
+        assert self.process.stdout is not None
+        while line := await self.process.stdout.readline():
+            self.output.append(line.decode().rstrip("\n"))
 
     async def ended(self) -> int:
         """Wait for its end, and return its exit code."""
@@ -106,10 +122,7 @@ async def sidecar(
         limit=1 << 24,
     )
     started = Sidecar(directory, process, token="" if ticket is None else ticket.token)
-    reading = [
-        asyncio.create_task(_read(process.stderr, started.lines)),
-        asyncio.create_task(_read(process.stdout, started.output)),
-    ]
+    reading = [asyncio.create_task(each) for each in (started.hear(), started.hear_output())]
     try:
         yield started
     except BaseException as error:
@@ -121,12 +134,6 @@ async def sidecar(
             process.send_signal(signal.SIGINT)
         await ended(process, "the sidecar, after SIGTERM and SIGINT,")
         await asyncio.gather(*reading)
-
-
-async def _read(stream: asyncio.StreamReader | None, lines: list[str]) -> None:
-    assert stream is not None
-    while line := await stream.readline():
-        lines.append(line.decode().rstrip("\n"))
 
 
 @contextlib.contextmanager
