@@ -52,7 +52,9 @@ class CompleteState:
     def settled(self, answer: Acked | Nacked, now: float) -> None:
         """Take note of the client's answer, after the exchange did."""
         if isinstance(answer, Acked):
-            self._had = self._in_flight
+            # It may have given up some of this since, also of what was no news.
+            wants = self._subscription.wants
+            self._had = {name: each for name, each in self._in_flight.items() if wants(name)}
         elif not answer.versions:
             self._exchange.ask_for_all_later(answer.error, now)
         elif self._had is None:

@@ -760,6 +760,20 @@ def test_what_was_given_up_and_asked_for_again_in_flight_is_not_withdrawn(b: str
     assert peer.wait(1e6) == []
 
 
+def test_what_was_given_up_while_a_response_said_nothing_new_is_not_brought_back() -> None:
+    """W16, R3: the client has no content of it that it would have to keep."""
+    peer = SotwPeer(CDS="c@1 d@1")
+    peer.ask("CDS", "c", "d")
+    peer.ack("CDS")
+    assert peer.ask("CDS", "*", "c", "d") == ["2 CDS c@1 d@1"]
+    assert peer.ask("CDS", nonce="1") == []
+    assert peer.ack("CDS") == []
+    assert peer.put(CDS="?c d@1") == []
+    assert peer.ask("CDS", "c", "d") == ["3 CDS d@1"]
+    assert peer.ack("CDS") == []
+    assert peer.put(CDS="c@2 d@1") == ["4 CDS c@2 d@1"]
+
+
 def test_secret_is_served_while_an_old_listener_drains() -> None:
     """O4: a secret that no listener names any more is sent as long as the client asks for it."""
     peer = SotwPeer(LDS="l@1", SDS="s@1")
