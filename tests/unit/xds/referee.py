@@ -262,6 +262,7 @@ class Referee:
         view.told |= dict.fromkeys(gone)
         assert (
             left_alone
+            or self._is_refreshed(url)
             or WILDCARD in view.asked
             or any(
                 not self._is_held_back(url, name, version, now)
@@ -287,7 +288,8 @@ class Referee:
             return False
         in_part = not self._delta and not self._types.get(url).complete
         if name == WILDCARD:
-            left_alone = view.stated and not view.settled
+            awaited = self._is_refreshed(url) and target.resources
+            left_alone = view.stated and not view.settled and not awaited
             return not in_part and not left_alone
         resource = target.resources.get(name)
         if resource is not None:

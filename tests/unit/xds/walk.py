@@ -22,6 +22,7 @@ from control_plane.xds.resource_type import (
     EXTENSION_CONFIG,
     LISTENER,
     ROUTE,
+    SCOPED_ROUTE,
     SECRET,
     ResourceTypes,
 )
@@ -32,8 +33,8 @@ from tests.unit.xds.referee import NEVER, Referee
 from tests.unit.xds.walking import WalkToRest
 
 TYPES = ResourceTypes.of()
-URLS = (CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, EXTENSION_CONFIG)
-COMPLETE = frozenset({CLUSTER, LISTENER})
+URLS = (CLUSTER, ENDPOINT, LISTENER, ROUTE, SCOPED_ROUTE, SECRET, EXTENSION_CONFIG)
+COMPLETE = frozenset({CLUSTER, LISTENER, SCOPED_ROUTE})
 CURABLE = frozenset(URLS) - {SECRET, EXTENSION_CONFIG}
 """Those of which the client is sent once more what it refused."""
 NAMES = "abc"
