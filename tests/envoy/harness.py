@@ -74,14 +74,20 @@ def unique_address(port: int = C2C_PORT) -> str:
 async def until(probe: Callable[[], Awaitable[T]], *, what: str, timeout: float = DEADLINE) -> T:
     """Return the first result that is true, asked for again and again.
 
+    It is not asked for during more than half of the time: where that takes long, the machine is
+    busy, and what is awaited needs the rest.
+
     Raises:
         AssertionError: nothing true within ``timeout`` seconds; it says ``what`` was awaited.
     """
     result: T | None = None
+    loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(timeout):
-            while not (result := await probe()):  # noqa: ASYNC110 another process has no Event
-                await asyncio.sleep(0.01)
+            asked_at = loop.time()
+            while not (result := await probe()):
+                await asyncio.sleep(max(0.01, loop.time() - asked_at))
+                asked_at = loop.time()
     except TimeoutError:
         raise AssertionError(f"not within {timeout} s: {what}; last: {result!r}") from None
     return result
