@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
+import grpc
 import pytest
 from structlog.testing import capture_logs
 
 from control_plane import log_events
-from control_plane.ca import Stage
-from control_plane.settings.own_authority import ROTATION_FILE
+from control_plane.app import core
+from control_plane.ca import Authority, Stage
+from control_plane.settings.own_authority import ROTATION_FILE, read_authority_files
 from control_plane.store.sqlite import SqliteStore
-from tests.security.test_ca_rotation import operator
+from tests.security.holders import issued, operator_request
+from tests.security.test_ca_rotation import Operator, operator, own_ca, stub_of
 from tests.security.world import bystander, control_plane, refused, told
 from tests.sidecar.platform import Platform
 from tests.slow_disk import Disk, busy
@@ -78,3 +82,45 @@ async def test_who_stops_while_a_step_is_written_keeps_the_directory_until_then(
         await stopping
 
     assert found == [True]
+
+
+async def test_everything_goes_on_while_an_own_ca_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its files may be on a disk that is slow, or far away."""
+    disk = Disk.of(monkeypatch)
+
+    def read(*given: Any) -> Authority:  # noqa: ANN401 - as it is read
+        disk.sync(0)
+        return read_authority_files(*given)
+
+    monkeypatch.setattr(core, "read_authority_files", read)
+    _, certificate, key = own_ca(tmp_path)
+    async with control_plane(tmp_path) as cf, bystander(cf) as there, operator(cf) as op:
+        files = {"ca_cert": str(certificate), "ca_key": str(key), "allow_uncrossed": True}
+        async with busy(disk, op.prepare(**files)) as preparing:
+            await there.rotates()
+        await preparing
+
+        assert stage(cf) is Stage.PREPARED
+
+
+async def test_who_waits_behind_a_step_is_judged_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The CA that leaves is another one by then, and may be that of the caller's certificate."""
+    disk = Disk.of(monkeypatch)
+    async with control_plane(tmp_path) as cf, operator(cf) as local:
+        old = issued(cf, operator_request(cf))
+        await local.prepare()
+        async with old.connect(cf.running.ports.admin_address) as channel:
+            async with busy(disk, local.activate(force=True)) as activating:
+                retiring = asyncio.ensure_future(refused(Operator(cf, stub_of(channel)).retire()))
+                step = cf.running.core.rotation._step
+                await eventually(lambda: step._waiters, "the second step waits for the first")
+            await activating
+            code, why = await retiring
+
+        assert code is grpc.StatusCode.FAILED_PRECONDITION
+        assert why.startswith("your own certificate was signed by the CA that would leave")
+        assert stage(cf) is Stage.ACTIVATED

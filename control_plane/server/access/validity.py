@@ -121,5 +121,11 @@ def shown_serial(context: PeerContext) -> int | None:
     return None if certificate is None else _read_claims(certificate).serial
 
 
+def shown_issuer(context: PeerContext) -> str:
+    """Return the name of the CA that signed the peer's certificate; "" if it showed none."""
+    certificate = _shown(context)
+    return "" if certificate is None else _read_claims(certificate).issuer
+
+
 def _shown(context: PeerContext) -> bytes | None:
     return next(iter(context.auth_context().get("x509_pem_cert", ())), None)

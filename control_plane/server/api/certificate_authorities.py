@@ -11,11 +11,11 @@ from collections.abc import AsyncIterator
 
 from control_plane.api.v1 import certificate_authority_pb2 as messages
 from control_plane.api.v1 import certificate_authority_pb2_grpc
-from control_plane.ca import Authority, Stage, read_certificate, strict_problem
+from control_plane.ca import Authority, Stage, strict_problem
 from control_plane.ca.rotation import crossing_problem, pinning_problem
 from control_plane.clock import Clock
-from control_plane.errors import FailedPrecondition
 from control_plane.server.access.admission import Context
+from control_plane.server.access.validity import shown_issuer
 from control_plane.server.api.inspection_values import timestamp
 from control_plane.server.ca_rotation.progress import AT_ONCE, Readiness
 from control_plane.server.ca_rotation.steps import CaRotation
@@ -57,8 +57,7 @@ class CertificateAuthorityService(
         self, request: messages.UndoPrepareCertificateAuthorityRequest, context: Context
     ) -> messages.UndoPrepareCertificateAuthorityResponse:
         """Forget the prepared CA."""
-        self._check_caller(context, force=request.force)
-        await self._rotation.undo_prepare(force=request.force)
+        await self._rotation.undo_prepare(force=request.force, caller=shown_issuer(context))
         return messages.UndoPrepareCertificateAuthorityResponse(
             authorities=[each async for each in self._shown()]
         )
@@ -85,24 +84,10 @@ class CertificateAuthorityService(
         self, request: messages.RetireCertificateAuthorityRequest, context: Context
     ) -> messages.RetireCertificateAuthorityResponse:
         """Forget the CA that signed before."""
-        self._check_caller(context, force=request.force)
-        await self._rotation.retire(force=request.force)
+        await self._rotation.retire(force=request.force, caller=shown_issuer(context))
         return messages.RetireCertificateAuthorityResponse(
             authorities=[each async for each in self._shown()]
         )
-
-    def _check_caller(self, context: Context, *, force: bool) -> None:
-        """Refuse a call after which the calling operator could not call any more."""
-        leaving = self._rotation.rotation.other
-        shown = next(iter(context.auth_context().get("x509_pem_cert", ())), None)
-        if force or leaving is None or shown is None:
-            return
-        if read_certificate(shown).issuer == leaving.subject:
-            raise FailedPrecondition(
-                "your own certificate was signed by the CA that would leave: get another one with "
-                "c2c issue-operator-cert first, or use --force",
-                field="force",
-            )
 
     async def _shown(self) -> AsyncIterator[messages.CertificateAuthority]:
         rotation, look = self._rotation.rotation, self._rotation.look()

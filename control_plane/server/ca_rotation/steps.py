@@ -97,13 +97,21 @@ class CaRotation:
         async with self._step:
             steps.require_steady(self.rotation)  # before a CA is made or read for nothing
             is_own = certificate or key
-            successor = self._read(certificate, key) if is_own else self._sources.create()
+            successor = (
+                await asyncio.to_thread(self._read, certificate, key)
+                if is_own
+                else self._sources.create()
+            )
             now = self._clock.now()
             after = steps.prepare(self.rotation, successor, now, uncrossed=uncrossed)
             await self._take(after, log_events.CA_PREPARED, successor)
 
-    async def undo_prepare(self, *, force: bool = False) -> None:
+    async def undo_prepare(self, *, force: bool = False, caller: str = "") -> None:
         """Forget the prepared CA.
+
+        Args:
+            force: whether to take the step although it cuts somebody off.
+            caller: the name of the CA that signed the caller's certificate; "" if it has none.
 
         Raises:
             FailedPrecondition: there is no prepared CA, or certificates of it may be in use.
@@ -111,7 +119,7 @@ class CaRotation:
         """
         async with self._step:
             after = steps.undo_prepare(self.rotation, self._clock.now())
-            await self._leave(after, log_events.CA_PREPARE_UNDONE, force=force)
+            await self._leave(after, log_events.CA_PREPARE_UNDONE, force=force, caller=caller)
 
     async def activate(self, *, force: bool = False) -> None:
         """Make the prepared CA sign.
@@ -142,8 +150,12 @@ class CaRotation:
             self._check_sizes(after)
             await self._take(after, log_events.CA_ACTIVATE_UNDONE, after.active)
 
-    async def retire(self, *, force: bool = False) -> None:
+    async def retire(self, *, force: bool = False, caller: str = "") -> None:
         """Forget the CA that signed before.
+
+        Args:
+            force: as of ``undo_prepare``.
+            caller: likewise.
 
         Raises:
             FailedPrecondition: there is no such CA, or certificates of it may be in use.
@@ -151,7 +163,7 @@ class CaRotation:
         """
         async with self._step:
             after = steps.retire(self.rotation, self._clock.now())
-            await self._leave(after, log_events.CA_RETIRED, force=force)
+            await self._leave(after, log_events.CA_RETIRED, force=force, caller=caller)
 
     def look(self) -> Look | None:
         """Look which instances are ready for the next step; None if no rotation is under way."""
@@ -193,10 +205,16 @@ class CaRotation:
         except ConfigurationError as error:
             raise InvalidArgument(str(error), field="ca_cert") from None
 
-    async def _leave(self, after: Rotation, event: str, *, force: bool) -> None:
+    async def _leave(self, after: Rotation, event: str, *, force: bool, caller: str) -> None:
         leaving = self.rotation.other
         if leaving is None:
             raise FailedPrecondition("no rotation is under way")
+        if caller == leaving.subject and not force:
+            raise FailedPrecondition(
+                "your own certificate was signed by the CA that would leave: get another one with "
+                "c2c issue-operator-cert first, or use --force",
+                field="force",
+            )
         readiness = self.progress.leaving(self._leaving(leaving)).at_once()
         self._require(readiness, "have left the CA", force=force)
         await self._take(after, event, leaving)
