@@ -763,6 +763,17 @@ async def test_a_call_whose_request_never_comes_ends() -> None:
     assert ends == [late] * len(calls)
 
 
+async def test_a_call_that_says_at_once_to_have_no_request_is_told_so() -> None:
+    """It is not late: more time would not help it."""
+    method = "/envoy.service.cluster.v3.ClusterDiscoveryService/FetchClusters"
+    async with ResourceServer() as server, plaintext_channel(server.address) as channel:
+        call: Any = channel.stream_unary(method)(iter(()))
+        async with asyncio.timeout(PATIENCE):
+            end = await call.code(), await call.details()
+
+    assert end == (grpc.StatusCode.INVALID_ARGUMENT, "the call has no request")
+
+
 def test_what_it_does_not_need_is_not_loaded() -> None:
     """Neither apps nor certificates nor Envoy's builders; these alone take a second and 20 MiB."""
     program = "import sys, control_plane.server.library\nprint(*sys.modules)"

@@ -83,10 +83,10 @@ class RequestTime(grpc.aio.ServerInterceptor):
             async with asyncio.timeout(self._seconds):
                 request = await context.read()
         except TimeoutError:
-            request = grpc.aio.EOF
-        if request is grpc.aio.EOF:
             late = f"no request within {self._seconds:g} seconds of the call"
             await end_call(context, method, PeerProtocolError(late))
+        if request is grpc.aio.EOF:
+            await end_call(context, method, PeerProtocolError("the call has no request"))
         if self._check is not None:
             await self._check(context, method)
         return request
