@@ -47,7 +47,8 @@ _LONGEST_PAUSE = 1.0
     examples=["", "app-b --kind issued --kind served", "app-b/0", "--all --output json"],
     tip=[
         "It prints what happens from now on, until Ctrl-C. All events of one change have the same",
-        "revision, for example from mapped to settled. With --output json each line is one object.",
+        "revision, for example from mapped to settled. For one instance, it prints what is about",
+        "that instance alone. With --output json each line is one object.",
         "If the server goes away, it waits for the server to come back, but what happens in the",
         "meantime is not printed.",
     ],

@@ -14,7 +14,7 @@ from control_plane.cli.client import connect
 from control_plane.cli.command import command
 from control_plane.cli.globals import connection_options, pasted
 from control_plane.cli.inspect_moments import ago, ahead
-from control_plane.cli.output import begin, named, ok, output_option, wants_json, warn
+from control_plane.cli.output import begin, named, ok, output_option, tell, wants_json, warn
 from control_plane.cli.tables import print_records, print_table, record
 
 
@@ -23,8 +23,9 @@ from control_plane.cli.tables import print_records, print_table, record
     usage=["[--output json]"],
     examples=["", "--output json"],
     tip=[
-        "Certificates that have expired are not listed. Neither are those that an older release",
-        "issued, because it kept no list. 'c2c revoke-operator-cert --serial' revokes these too.",
+        "Certificates are listed until they expire, also those that were revoked. Those that an",
+        "older release issued, or that were issued after the backup from which the database was",
+        "restored, are not listed. 'c2c revoke-operator-cert --serial' revokes these too.",
     ],
     see_also=["issue-operator-cert", "revoke-operator-cert"],
 )
@@ -41,7 +42,7 @@ def operator_certs() -> None:
     if wants_json():
         print_records([record(each) for each in found])
         return
-    _print(found, empty="No operator certificates found.")
+    _print(found)
 
 
 @command(
@@ -83,11 +84,14 @@ def revoke_operator_cert(name: str | None, *, serial: str | None) -> None:
     if wants_json():
         print_records([{**record(each), "revision": answer.revision} for each in answer.revoked])
         return
+    if not answer.revoked:
+        tell(f"No such certificate was valid: see '{shows}'.")
     ok()
-    _print(answer.revoked, empty=f"No such certificate was valid: see '{shows}'.")
+    if answer.revoked:
+        _print(answer.revoked)
 
 
-def _print(found: Sequence[operator_pb2.OperatorCertificate], *, empty: str) -> None:
+def _print(found: Sequence[operator_pb2.OperatorCertificate]) -> None:
     now = datetime.now(UTC)
     columns: dict[str, Sequence[object]] = {
         "name": [each.name or "-" for each in found],
@@ -104,7 +108,7 @@ def _print(found: Sequence[operator_pb2.OperatorCertificate], *, empty: str) -> 
         # Never cut, because users pass it to 'c2c revoke-operator-cert'.
         "serial": [each.serial for each in found],
     }
-    print_table(columns, empty=empty, below="serial")
+    print_table(columns, empty="No operator certificates found.", below="serial")
 
 
 def _asked_by(certificate: operator_pb2.OperatorCertificate) -> str:

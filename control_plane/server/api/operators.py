@@ -28,12 +28,13 @@ from control_plane.model.operators import (
 )
 from control_plane.model.state import State
 from control_plane.names import shown
-from control_plane.registry import Registry
+from control_plane.registry import Committed, Registry
 from control_plane.server.access.admission import Context
 from control_plane.server.access.validity import Validity, asking_operator
 from control_plane.server.api.messages import AT_ONCE, operator_certificate_message
 from control_plane.server.durations import parse_duration
 from control_plane.server.turns import unhurried
+from control_plane.undisturbed import undisturbed
 
 DEFAULT_TTL = timedelta(days=30)
 MIN_TTL = timedelta(minutes=1)
@@ -133,16 +134,22 @@ class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
         def revoke(state: State) -> Decision[tuple[OperatorCertificate, ...]]:
             if serial is None:
                 return revoke_of(state, request.name, now)
-            return revoke_serial(state, serial, now, now + MAX_TTL)
+            # Nobody comes in with a certificate that outlives the CA that signed it.
+            last = max(each.not_valid_after_utc for each in self._validity.issuers())
+            return revoke_serial(state, serial, now, last)
 
-        committed = await self._registry.execute(revoke)
-        for each in committed.result:
-            self._audit.info(
-                log_events.AUDIT_OPERATOR_CERT_REVOKED,
-                operator=each.name,
-                serial=f"{each.serial:x}",
-                not_after=each.ends_at.isoformat(),
-            )
+        async def revoked() -> Committed[tuple[OperatorCertificate, ...]]:
+            committed = await self._registry.execute(revoke)
+            for each in committed.result:
+                self._audit.info(
+                    log_events.AUDIT_OPERATOR_CERT_REVOKED,
+                    operator=each.name,
+                    serial=f"{each.serial:x}",
+                    not_after=each.ends_at.isoformat(),
+                )
+            return committed
+
+        committed = await undisturbed(revoked())
         return operator_pb2.RevokeOperatorCertificatesResponse(
             revoked=[
                 operator_certificate_message(committed.state, each) for each in committed.result
