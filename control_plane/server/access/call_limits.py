@@ -19,6 +19,7 @@ from control_plane.errors import PeerLimitExceeded, Unavailable
 from control_plane.server.access.admission import Context
 from control_plane.server.access.peers import caller
 from control_plane.server.access.refusals import RefusalTally
+from control_plane.server.access.wrapping import reading_its_requests
 from control_plane.server.limits import ServerLimits, TokenBuckets
 from control_plane.server.status import end_call
 
@@ -57,17 +58,9 @@ class CallLimits(grpc.aio.ServerInterceptor):
         handler: Any = await continuation(handler_call_details)
         if handler is None:
             return None
-        make, behaviour = (
-            (grpc.stream_stream_rpc_method_handler, handler.stream_stream)
-            if handler.response_streaming
-            else (grpc.stream_unary_rpc_method_handler, handler.stream_unary)
-        )
-        bounded: grpc.RpcMethodHandler[Any, Any] = make(
-            self._bounded(behaviour, handler_call_details.method),
-            handler.request_deserializer,
-            handler.response_serializer,
-        )
-        return bounded
+        behaviour = handler.stream_stream if handler.response_streaming else handler.stream_unary
+        bounded = self._bounded(behaviour, handler_call_details.method)
+        return reading_its_requests(handler, bounded)
 
     def _bounded(self, behaviour: _Behaviour, method: str) -> _Behaviour:
         async def bounded(requests: AsyncIterator[Any], context: Context) -> Any:  # noqa: ANN401 - any message

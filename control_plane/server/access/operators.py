@@ -26,6 +26,7 @@ from control_plane.server.access.certificate_end import CERTIFICATE_ENDS
 from control_plane.server.access.peers import caller
 from control_plane.server.access.refusals import RefusalTally
 from control_plane.server.access.validity import Validity, require_operator
+from control_plane.server.access.wrapping import reading_its_requests
 from control_plane.server.status import end_call
 
 
@@ -71,16 +72,12 @@ class OperatorsOnly(grpc.aio.ServerInterceptor):
         if handler is None:
             return None
         method = handler_call_details.method
-        if handler.response_streaming:
-            make: Any = grpc.stream_stream_rpc_method_handler
-            behaviour = self._streaming(handler.stream_stream, method)
-        else:
-            make = grpc.stream_unary_rpc_method_handler
-            behaviour = self._unary(handler.stream_unary, method)
-        guarded: grpc.RpcMethodHandler[Any, Any] = make(
-            behaviour, handler.request_deserializer, handler.response_serializer
+        guarded = (
+            self._streaming(handler.stream_stream, method)
+            if handler.response_streaming
+            else self._unary(handler.stream_unary, method)
         )
-        return guarded
+        return reading_its_requests(handler, guarded)
 
     async def check(self, context: Context, method: str) -> None:
         """End a call of this method unless its peer is an operator, by now."""

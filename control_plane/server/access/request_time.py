@@ -16,6 +16,7 @@ import grpc
 
 from control_plane.errors import PeerProtocolError
 from control_plane.server.access.admission import Context
+from control_plane.server.access.wrapping import reading_its_requests
 from control_plane.server.limits import ServerLimits
 from control_plane.server.status import end_call
 
@@ -52,16 +53,12 @@ class RequestTime(grpc.aio.ServerInterceptor):
         if handler is None or handler.request_streaming:
             return handler  # type: ignore[no-any-return]
         method = handler_call_details.method
-        if handler.response_streaming:
-            make: Any = grpc.stream_stream_rpc_method_handler
-            behaviour = self._streaming(handler.unary_stream, method)
-        else:
-            make = grpc.stream_unary_rpc_method_handler
-            behaviour = self._unary(handler.unary_unary, method)
-        timed: grpc.RpcMethodHandler[Any, Any] = make(
-            behaviour, handler.request_deserializer, handler.response_serializer
+        timed = (
+            self._streaming(handler.unary_stream, method)
+            if handler.response_streaming
+            else self._unary(handler.unary_unary, method)
         )
-        return timed
+        return reading_its_requests(handler, timed)
 
     def _unary(self, behaviour: Callable[..., Any], method: str) -> Any:  # noqa: ANN401 - as grpc
         async def timed(_: AsyncIterator[Any], context: Context) -> Any:  # noqa: ANN401 - any message
