@@ -143,10 +143,8 @@ class Heartbeats:
         """Return the TTLs of the resources to keep alive now, and count them as told."""
         if self._must_wait():
             return NOTHING
-        ttls = {name: told.ttl for name, told in self._told.items()}
-        ttls |= content.ttls
         due: dict[str, float] = {}
-        for name, ttl in ttls.items():
+        for name, ttl in self._ttls(content).items():
             told = self._told.get(name)
             if self._version(name) is None:
                 self._told.pop(name, None)
@@ -171,6 +169,14 @@ class Heartbeats:
             del self._unanswered[next(iter(self._unanswered))]
         return kept
 
+    def repeated(
+        self, names: AbstractSet[str], content: TypeSnapshot, now: float
+    ) -> Mapping[str, float]:
+        """Take note of resources that are sent again as the client has them; return their TTLs."""
+        ttls = {name: ttl for name, ttl in self._ttls(content).items() if name in names}
+        self._told |= {name: Told.now(ttl, now) for name, ttl in ttls.items()}
+        return ttls
+
     def answered(self, nonce: str) -> bool:
         """Tell whether a request with this nonce answers a heartbeat."""
         return nonce in self._unanswered
@@ -184,6 +190,10 @@ class Heartbeats:
         lost = {name for name, version in kept.items() if self._exchange.has(name) == version}
         self._exchange.lose(lost)
         return (Nacked(self._url, nonce, {}, error),)
+
+    def _ttls(self, content: TypeSnapshot) -> Mapping[str, float]:
+        """Return the TTLs that there are, and of all other resources those told last."""
+        return {name: told.ttl for name, told in self._told.items()} | {**content.ttls}
 
     def _must_wait(self) -> bool:
         return not self._beside and self._exchange.in_flight is not None

@@ -245,7 +245,7 @@ class SotwMachine:
             return None
         nonce = self.exchange.last_nonce = self._new_nonce()
         heartbeats.beat(nonce, due.keys())
-        ttls = heartbeats.told(kept, now)
+        ttls = heartbeats.repeated({each.name for each in kept}, snapshot, now)
         version = self._version(snapshot, kept)
         return Reply(self.type.url, nonce, version, kept, ttls=ttls, is_heartbeat=True)
 

@@ -185,6 +185,35 @@ def test_heartbeat_of_the_state_of_the_world_has_what_the_client_has() -> None:
     assert peer.ack("CDS") == ["5 LDS l@2"]
 
 
+@pytest.mark.parametrize(("had", "due"), [(TTL, 2 * TTL), (None, TTL), (2 * TTL, TTL)])
+def test_heartbeat_of_the_state_of_the_world_tells_a_ttl_that_is_to_come(
+    had: float | None, due: float
+) -> None:
+    """T2, T3, R6: once, or each ACK of a heartbeat would bring the next one, without a pause."""
+    first, second = (
+        resource("l", version, ttl, LISTENER) for version, ttl in ((1, had), (2, due))
+    )
+    peer = SotwPeer(CDS="c@1", node=NODE)
+    peer.snapshot = peer.snapshot.replacing({LISTENER: TypeSnapshot.of([first])})
+    for short in ("CDS", "LDS"):
+        peer.ask(short)
+        peer.ack(short)
+    peer.snapshot = peer.snapshot.replacing({LISTENER: TypeSnapshot.of([second])})
+    assert peer.put(CDS="c@2") == ["3 CDS c@2", "4 LDS l@1"]
+    assert peer.ack("LDS") == []
+    assert peer.stream.next_due(peer.now) == peer.now + due / BEATS
+    assert peer.wait(due / BEATS) == ["5 LDS l@1"]
+
+
+def test_heartbeat_of_the_state_of_the_world_changes_no_other_ttl() -> None:
+    """T3, T4: all content is in it, and what came without its TTL would lose that."""
+    kept = resource("a", ttl=TTL), resource("b", ttl=9 * TTL), resource("c")
+    client = settled(*kept, delta=False)
+    (beat,) = client.wait(BEAT)
+    assert shown(beat) == (["a@1", "b@1", "c@1"], ["a", "b"])
+    assert beat.ttls == {"a": TTL, "b": 9 * TTL}
+
+
 def test_heartbeat_in_part_has_the_content_that_it_keeps() -> None:
     """T3, R4: of a type whose responses are not complete, nothing else is sent again."""
     kept, other = (resource(name, ttl=ttl, url=RUNTIME) for name, ttl in (("a", TTL), ("b", None)))
