@@ -77,15 +77,14 @@ class CompleteState:
             self._had = resources
             self._exchange.pay(tuple(self._exchange.owed))
 
-    def kept(self, snapshot: TypeSnapshot, _names: Iterable[str]) -> tuple[Resource, ...]:
-        """Return all that the client has, with current TTLs; nothing if that is not known."""
-        current = snapshot.resources
-        if self._had is None or self._exchange.is_left_open(current):
+    def kept(self, _: TypeSnapshot, _names: Iterable[str]) -> tuple[Resource, ...]:
+        """Return all that the client has; nothing if that is not known for sure.
+
+        In place of a resource that the client refused, this is what it had of it before.
+        """
+        if self._had is None or self._exchange.is_left_open():
             return ()
-        return tuple(
-            current[name] if name in current and current[name].version == each.version else each
-            for name, each in sorted(self._had.items())
-        )
+        return tuple(each for _, each in sorted(self._had.items()))
 
     def is_known(self) -> bool:
         """Tell whether the client's state is known, apart from content that it may have besides."""

@@ -278,13 +278,9 @@ class Exchange:
             kept = self.owed | (self.in_flight or {}).keys()
             self._refusals.retain_content(lambda n: there(n) or n in kept or self.may_have(n))
 
-    def is_left_open(self, names: Iterable[str]) -> bool:
-        """Tell whether the client may have content it never ACKed, or refused any of these names.
-
-        Args:
-            names: the names that the client should have.
-        """
-        return bool(self._maybe_applied) or self._refusals.concerns_any(names)
+    def is_left_open(self) -> bool:
+        """Tell whether the client may have content that it never ACKed."""
+        return bool(self._maybe_applied)
 
     def next_retry(self, now: float) -> float | None:
         """Return the next moment at which refused content may be sent again."""

@@ -5,7 +5,8 @@ The rules of this module (quotations are from the xDS protocol, section "TTL"):
 - "To allow for lightweight TTL updates ("heartbeats"), a response can be sent that provides a
   Resource with the resource unset and version matching the most recently sent version [...]. These
   resources will not be treated as resource updates, but only as TTL updates." A TTL is sent again
-  after a third of it has passed.
+  after a third of it has passed. Content that is sent meanwhile tells the TTL too, but may be
+  refused, so it delays no heartbeat.
 - So a heartbeat is never in flight. It leaves even while a response awaits its answer, so that a
   client that answers slowly loses nothing meanwhile. It changes no version, status or refusal, and
   its ACK tells nothing.
@@ -115,11 +116,9 @@ class Heartbeats:
         for each in resources:
             if each.ttl is not None:
                 ttls[each.name] = each.ttl
-                before, told = self._told.get(each.name), Told.now(each.ttl, now)
-                if before is not None and before.ttl < each.ttl:
-                    # If the client refuses this, it keeps the TTL that ends sooner.
-                    told = Told(each.ttl, min(told.again_at, before.again_at))
-                self._told[each.name] = told
+                before, told = self._told.get(each.name, UNKNOWN), Told.now(each.ttl, now)
+                # If the client refuses this, what it has ends when it would have ended without it.
+                self._told[each.name] = Told(each.ttl, min(told.again_at, before.again_at))
             elif self._told:
                 self._told.pop(each.name, None)
         return ttls

@@ -146,10 +146,6 @@ class Refusals:
         refusal = self._against(name, version)
         return refusal is not None and refusal.version == version
 
-    def concerns_any(self, names: Iterable[str]) -> bool:
-        """Tell whether content of any of these names is refused."""
-        return bool(self._content) and not self._content.keys().isdisjoint(names)
-
     def leave_open(self, names: Container[str]) -> bool:
         """Tell whether the node refused any of these names, or may have applied refused content."""
         return any(each.applied or name in names for name, each in self._content.items())

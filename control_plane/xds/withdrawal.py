@@ -106,7 +106,7 @@ class Withdrawal:
             clings = [each for each in followers if self._is_given_up_late(url, each)]
             clings += [each for each in self._machines if self._warms(each, followers)]
             at = max((self._gives_up(each, snapshot, now) for each in clings), default=AT_ONCE)
-        if at > now and (machine.exchange.accepted or machine.exchange.is_left_open(())):
+        if at > now and (machine.exchange.accepted or machine.exchange.is_left_open()):
             self._held_until[url] = at
         return at <= now
 

@@ -14,6 +14,7 @@ from control_plane.server.library import ResourceServer, resource_of
 from control_plane.xds.resource import Resource
 from tests.envoy.harness import Envoy, until
 from tests.server.envoys import NODE, accepted, envoy_of
+from tests.waiting import eventually
 
 FEATURES = ("xds.config.supports-resource-ttl", "xds.config.resource-in-sotw")
 TTL = 2.0
@@ -47,6 +48,12 @@ async def stays(envoy: Envoy, *names: str) -> None:
 def rejected(stats: dict[str, int]) -> list[str]:
     """Return what of an Envoy's statistics says that it refused something."""
     return [name for name in stats if name.endswith("update_rejected") and stats[name]]
+
+
+def refused(server: ResourceServer, name: str) -> bool:
+    """Tell whether the Envoy refused a cluster, and has yet to accept other content of it."""
+    found = {each.name: each for each in server.deliveries(NODE)}
+    return found[name].refusal is not None
 
 
 @VARIANTS
@@ -123,6 +130,29 @@ async def test_what_ended_while_the_server_hung_is_sent_again(api_type: str) -> 
             stats = await envoy.stats()
 
     assert stats["cluster_manager.cluster_removed"] == 1
+
+
+@VARIANTS
+async def test_what_has_a_ttl_outlives_another_cluster_that_is_refused(api_type: str) -> None:
+    """T2, T3, A7: a heartbeat has what the other one was before, and Envoy goes on with that."""
+    async with AsyncExitStack() as running:
+        async with ResourceServer() as server:
+            kept = cluster("a", TTL)
+            server.set_resources(NODE, [kept, cluster("b")])
+            envoy = await running.enter_async_context(envoy_of(server, api_type, features=FEATURES))
+            await accepted(server)
+            server.set_resources(NODE, [kept, cluster("b", timeout="-5s")])
+            await eventually(lambda: refused(server, "b"), "Envoy refused the other")
+            for _ in range(3):
+                await stays(envoy, "a", "b")
+            assert refused(server, "b")
+            server.set_resources(NODE, [kept, cluster("b", timeout="6s")])
+            await accepted(server)
+            await stays(envoy, "a", "b")
+            stats = await envoy.stats()
+        await until(lambda: has(envoy, "b"), what="the one without a TTL is left")
+
+    assert stats.get("cluster_manager.cluster_removed", 0) == 0
 
 
 @VARIANTS

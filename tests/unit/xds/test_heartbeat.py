@@ -190,9 +190,7 @@ def test_heartbeat_of_the_state_of_the_world_tells_a_ttl_that_is_to_come(
     had: float | None, due: float
 ) -> None:
     """T2, T3, R6: once, or each ACK of a heartbeat would bring the next one, without a pause."""
-    first, second = (
-        resource("l", version, ttl, LISTENER) for version, ttl in ((1, had), (2, due))
-    )
+    first, second = (resource("l", version, ttl, LISTENER) for version, ttl in ((1, had), (2, due)))
     peer = SotwPeer(CDS="c@1", node=NODE)
     peer.snapshot = peer.snapshot.replacing({LISTENER: TypeSnapshot.of([first])})
     for short in ("CDS", "LDS"):
@@ -298,9 +296,7 @@ def test_heartbeat_leaves_although_an_update_is_not_answered() -> None:
     (update,) = client.put(resource("a", ttl=TTL), resource("b", 2, ttl=TTL))
     assert not update.is_heartbeat
     (beat,) = client.wait(BEAT - 1.0)
-    assert beat.kept == {"a": resource("a").version}
-    (beat,) = client.wait(1.0)
-    assert beat.kept == {"b": resource("b", 2).version}
+    assert beat.kept == {"a": resource("a").version, "b": resource("b", 2).version}
 
 
 def test_state_of_the_world_is_not_sent_again_before_it_was_answered() -> None:
@@ -327,10 +323,56 @@ def test_ttl_that_changes_beside_an_update_is_told(*, delta: bool) -> None:
     assert [(each.is_heartbeat, each.ttls) for each in beats] == [(True, {"a": 100 * TTL})]
 
 
-def test_state_of_the_world_is_not_sent_again_after_it_was_refused() -> None:
-    """T3, A7: nor is what was refused sent at once, in whatever guise."""
-    client = settled(resource("a", ttl=TTL / 4), delta=False)
-    (update,) = client.put(resource("a", ttl=TTL / 4), resource("b"))
+def beats_of(client: Client, *, seconds: float) -> list[tuple[float, Reply]]:
+    """Return the heartbeats, each with its moment, that a client gets that refuses all else."""
+    beats: list[tuple[float, Reply]] = []
+    for _ in range(round(seconds * 10)):
+        replies = client.wait(0.1)
+        while replies:
+            reply = replies.pop()
+            beats += [(client.now, reply)] if reply.is_heartbeat else []
+            replies += client.answer(reply, refuse=not reply.is_heartbeat)
+    return beats
+
+
+@pytest.mark.parametrize("had", [["b@1"], []], ids=["had", "new"])
+def test_heartbeat_of_the_state_of_the_world_has_nothing_that_was_refused(had: list[str]) -> None:
+    """T3, A7, R3: in its place is what the client had of it, and what else it has lives on."""
+    kept = resource("a", ttl=TTL)
+    client = settled(kept, *(resource("b") for _ in had), delta=False)
+    (update,) = client.put(kept, resource("b", 2))
+    assert client.answer(update, refuse=True) == []
+    beats = beats_of(client, seconds=10 * TTL)
+    assert len(beats) > 20
+    assert all(shown(beat) == (["a@1", *had], ["a"]) for _, beat in beats)
+    assert client.statuses()["b"] is ConfigStatus.ERROR
+
+
+@VARIANTS
+@pytest.mark.parametrize("since", [0.1, 1.9], ids=["soon", "late"])
+def test_content_that_is_refused_over_and_over_ends_nothing(since: float, *, delta: bool) -> None:
+    """T2, A7: who refuses content was not told its TTL, so what it has is kept alive as ever."""
+    client = settled(resource("a", ttl=TTL), delta=delta)
+    told = client.now
+    client.wait(since)
+    (update,) = client.put(resource("a", 2, ttl=TTL))
+    assert client.answer(update, refuse=True) == []
+    for at, _ in beats_of(client, seconds=10 * TTL):
+        assert at < told + TTL
+        told = at
+    assert client.now < told + TTL
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["at first", "later"])
+def test_state_of_the_world_that_is_not_known_is_not_sent_again(*, first: bool) -> None:
+    """T3, A7: of resources refused together, the client may have some, and nobody knows which."""
+    kept, others = resource("a", ttl=TTL / 4), [resource("b"), resource("c")]
+    if first:
+        client = Client(kept, *others, delta=False)
+        (update,) = client.ask()
+    else:
+        client = settled(kept, delta=False)
+        (update,) = client.put(kept, *others)
     assert client.answer(update, refuse=True) == []
     assert client.wait(BEAT / 4) == []
     (again,) = client.wait(1.0 - BEAT / 4)
