@@ -141,7 +141,7 @@ class DeltaMachine:
             if self.subscription.globs:
                 asked |= exchange.known_in(asked & self.subscription.globs)
             self._stated = self._stated - asked or NO_NAMES
-        exchange.ask(asked)
+        exchange.ask(asked, anew=not first)
         # Of these, only names that a wildcard still covers stay owed: ``retain`` drops the rest.
         exchange.owe(change.dropped)
         if change.dropped_globs:

@@ -99,6 +99,7 @@ class Exchange:
         """
         self._was_owed = self.owed & versions.keys() if self.owed else NO_NAMES
         self.pay(versions)
+        self._refusals.answer(versions)
         self.last_name = turn[-1] if turn else self.last_name
         self.in_flight = versions
         self.last_nonce = nonce
@@ -122,6 +123,8 @@ class Exchange:
         versions = self.in_flight or {}
         was_owed, self._was_owed = self._was_owed, NO_NAMES
         self.in_flight = None
+        # What the client asked for meanwhile, this response answered.
+        self._refusals.answer(versions)
         self.unsettled.touch(versions)
         if error is not None:
             self._refuse(versions, was_owed, error, now)
@@ -176,16 +179,14 @@ class Exchange:
         self.owed.difference_update(names)
         self.unsettled.touch(names)
 
-    def ask(self, names: AbstractSet[str]) -> None:
-        """Owe the client the names that it asks for, even if it refused their removal before."""
+    def ask(self, names: AbstractSet[str], *, anew: bool) -> None:
+        """Owe the client the names that it asks for, as far as ``Refusals.ask`` allows."""
         self.owe(names)
-        self.lift(names)
+        self._refusals.ask(names, anew=anew)
 
-    def lift(self, names: AbstractSet[str]) -> None:
-        """Forget that the client refused to remove these names; ``*`` stands for every name."""
-        self._refusals.lift(names)
-        if WILDCARD in names:
-            self._refusals.retain_removals(lambda _name: False)
+    def ask_later(self, names: AbstractSet[str], *, anew: bool) -> None:
+        """Take note of names that are owed once a request asks for them that is not stale."""
+        self._refusals.ask(names, anew=anew)
 
     def ask_for_all_later(self, error: ErrorDetail, now: float) -> None:
         """Owe the client everything, after a pause, because it refused a response without news.
@@ -211,6 +212,7 @@ class Exchange:
         self.lose(gone)
         self.pay(gone)
         self._maybe_applied = self._maybe_applied.difference(gone)
+        self._refusals.answer(gone)
         self._refusals.lift(gone)
 
     def lose(self, names: Iterable[str]) -> None:
@@ -267,6 +269,10 @@ class Exchange:
     def may_send(self, name: str, version: Version | None, now: float) -> bool:
         """Tell whether this content may be sent: it was never refused, or long enough ago."""
         return not self._refusals.holds_back(name, version, now)
+
+    def is_asked_anew(self, name: str) -> bool:
+        """Tell whether the client asked for a name since it refused what it was told of it."""
+        return self._refusals.is_asked_anew(name)
 
     def was_refused(self, names: Container[str]) -> bool:
         """Tell whether the node refused any of these names, or may have applied refused content."""

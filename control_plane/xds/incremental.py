@@ -144,10 +144,10 @@ class IncrementalState:
 
     def _was_refused(self, alias: str, snapshot: TypeSnapshot, now: float) -> bool:
         """Tell whether the client refused, under any name, what an alias now means to it."""
-        resource = self._meaning.find(alias, snapshot)
-        return resource is not None and not self._exchange.may_send(
-            resource.name, resource.version, now
-        )
+        resource, exchange = self._meaning.find(alias, snapshot), self._exchange
+        if resource is None or exchange.is_asked_anew(alias):
+            return False
+        return not exchange.may_send(resource.name, resource.version, now)
 
     def _differs(self, name: str, snapshot: TypeSnapshot) -> bool:
         """Tell whether the client has to be told about a name, now or later."""

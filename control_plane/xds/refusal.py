@@ -6,6 +6,12 @@ not for the stream, because a client that reconnects would refuse the content on
 ACK it without applying it. But a refusal belongs to the program that refused: another program at
 that node, such as its next release, may accept the content.
 
+A client that asks for a name anew, on a stream on which it asked for the type before, is sent what
+it refused, once: "When the client sends a new request that changes the set of resources being
+requested, the server must resend any newly requested resources", and in delta it "*must* still
+provide those resources in the response" even if the client never gave them up. Such a client starts
+from nothing: Envoy names a Secret again only after it dropped all that it knew of it.
+
 A NACK refuses a whole response. If several resources were refused together, it is unknown which one
 is bad, so each is tried again by itself.
 """
@@ -13,11 +19,13 @@ is bad, so each is tried again by itself.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Container, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from control_plane.xds.messages import ErrorDetail
-from control_plane.xds.resource import NOTHING, TypeUrl, Version
+from control_plane.xds.resource import NO_NAMES, NOTHING, WILDCARD, TypeUrl, Version
 from control_plane.xds.resource_type import AfterNack, ResourceType
+from control_plane.xds.xdstp import collection_of
 
 FIRST_PAUSE = 1.0
 """Seconds until refused content is sent for the second time, if its type allows that."""
@@ -54,10 +62,11 @@ class Refusals:
     """What was refused of one type, as far as it concerns one stream.
 
     Refused content is remembered for the program, whichever stream refused it. Refused removals
-    count for this stream alone, because clients make up the names of what does not exist.
+    count for this stream alone, because clients make up the names of what does not exist. So does
+    what is asked for anew.
     """
 
-    __slots__ = ("_by_type", "_removals", "_type")
+    __slots__ = ("_asked_anew", "_by_type", "_removals", "_type")
 
     def __init__(
         self,
@@ -74,6 +83,7 @@ class Refusals:
         self._type = resource_type
         self._by_type = {} if by_type is None else by_type
         self._removals: dict[str, Refusal] = {}
+        self._asked_anew: frozenset[str] = NO_NAMES
 
     @property
     def _content(self) -> Mapping[str, Refusal]:
@@ -128,6 +138,32 @@ class Refusals:
         for name in names:
             self._removals.pop(name, None)
 
+    def ask(self, names: AbstractSet[str], *, anew: bool) -> None:
+        """Hold back nothing for which the client asks.
+
+        Args:
+            names: the names that it asks for; ``*`` stands for every name.
+            anew: whether it asks by a request that is not the first one of its stream. If it is the
+                first one, only removals are no longer held back: a client that reconnects names all
+                that it is interested in, and would ACK content that it refused before.
+        """
+        self.lift(names)
+        if WILDCARD in names:
+            self._removals.clear()
+        if anew and self.has_content():
+            everything = self._content.keys() if WILDCARD in names else NO_NAMES
+            members = (name for name in self._content if collection_of(name) in names)
+            self._asked_anew = self._asked_anew.union(names, everything, members)
+
+    def answer(self, names: Iterable[str]) -> None:
+        """Take note that the client was told about these names since it asked for them anew."""
+        if self._asked_anew:
+            self._asked_anew = self._asked_anew.difference(names) or NO_NAMES
+
+    def is_asked_anew(self, name: str) -> bool:
+        """Tell whether the client asked for a name since it refused what it was told of it."""
+        return name in self._asked_anew
+
     def retain_removals(self, wanted: Callable[[str], bool]) -> None:
         """Forget the refused removals of all names but the wanted ones."""
         self._removals = {name: each for name, each in self._removals.items() if wanted(name)}
@@ -154,6 +190,8 @@ class Refusals:
         """Tell whether this content must not be sent (yet)."""
         refusal = self._against(name, version)
         if refusal is None or refusal.version != version:
+            return False
+        if version is not None and name in self._asked_anew:
             return False
         return refusal.retry_at is None or now < refusal.retry_at
 

@@ -131,12 +131,13 @@ class SotwMachine:
     ) -> Sequence[Event]:
         """Take the names of a request, and owe the newly requested ones (rules 2, 3 and 5)."""
         added = dropped = NO_NAMES
+        is_first = self.names is None
         if names != self.names:
             before = self.subscription.asked()
             added = self.subscription.replace(names)
             dropped = before - self.subscription.asked()
             self.names = names
-        self.exchange.lift(added)
+        self.exchange.ask_later(added, anew=not is_first)
         asked = added | self.exchange.known_in(added & self.subscription.globs)
         self.exchange.unsettled.touch_asked(asked | dropped)
         if stale:

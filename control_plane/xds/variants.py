@@ -122,7 +122,7 @@ class Variants:
         if turned:
             # If a name is asked for with other parameters, this is a new request for it.
             known = self._exchange.known() if WILDCARD in turned else set[str]()
-            self._exchange.ask(turned | known | self._exchange.known_in(turned))
+            self._exchange.ask(turned | known | self._exchange.known_in(turned), anew=True)
             self._content = EMPTY
         return request
 

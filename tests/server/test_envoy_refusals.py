@@ -19,17 +19,28 @@ from google.protobuf.json_format import ParseDict
 from google.protobuf.message import Message
 
 from control_plane.server.library import ResourceServer
-from control_plane.xds.events import Acked, Nacked
+from control_plane.xds.events import Acked, Nacked, Unsubscribed
 from control_plane.xds.resource import TypeUrl
 from control_plane.xds.resource_type import (
     ENDPOINT,
     EXTENSION_CONFIG,
     ROUTE,
+    SECRET,
     AfterNack,
     ResourceType,
 )
-from tests.envoy.harness import start_envoy
-from tests.server.envoys import FILTERS, NODE, OVER_ADS, bootstrap, listener
+from tests.envoy.harness import start_envoy, unique_address
+from tests.server.envoys import (
+    FILTERS,
+    NODE,
+    OVER_ADS,
+    accepted,
+    bootstrap,
+    envoy_of,
+    listener,
+)
+from tests.server.test_envoy_warming import PORT, certificate, cluster
+from tests.server.test_envoy_warming import listener as tls_listener
 from tests.server.watching import Watcher
 from tests.waiting import eventually
 
@@ -126,3 +137,34 @@ async def test_an_envoy_accepts_the_filter_that_it_refused_though_none_can_be_ma
             )
 
     assert answers(watcher, EXTENSION_CONFIG) == [Nacked, Acked]
+
+
+@API_TYPES
+@pytest.mark.parametrize("had", [True, False], ids=["had", "new"])
+async def test_an_envoy_refuses_again_the_secret_that_it_asks_for_anew(
+    api_type: str, *, had: bool
+) -> None:
+    """A7, W9: it dropped all that it knew of it, with the last listener that named it."""
+    watcher = Watcher()
+    good, bad = certificate(NAME), certificate(NAME)
+    bad.tls_certificate.private_key.CopyFrom(certificate("other").tls_certificate.private_key)
+    others = [cluster(NAME, 9), tls_listener(unique_address(PORT), NAME, NAME)]
+    async with ResourceServer() as server:
+        server.observe(watcher)
+        server.set_resources(NODE, [*others, good if had else bad])
+        async with envoy_of(server, api_type):
+            if had:
+                await accepted(server)
+            server.set_resources(NODE, [*others, bad])
+            await eventually(lambda: Nacked in answers(watcher, SECRET), "Envoy refused it")
+            server.set_resources(NODE, [bad])
+            given_up = Unsubscribed(SECRET, frozenset({NAME}))
+            await eventually(lambda: given_up in watcher.events, "Envoy gave it up")
+            server.set_resources(NODE, [*others, bad])
+            await eventually(
+                lambda: len(answers(watcher, SECRET)) == had + 2, "Envoy answered again"
+            )
+            server.set_resources(NODE, [*others, good])
+            await accepted(server)
+
+    assert answers(watcher, SECRET) == [Acked] * had + [Nacked, Nacked, Acked]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from typing import Any
 
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.listener.v3 import listener_pb2
@@ -51,13 +52,12 @@ def listener(address: str, leads_to: str, secret: str = "") -> Message:
     return message
 
 
-def certificate(name: str) -> Message:
+def certificate(name: str) -> Any:  # noqa: ANN401 - a message, without stubs
     """Return a secret with a certificate."""
     pair = Authority().issue("app.example")
     inline = {"certificate_chain": pair.chain.decode(), "private_key": pair.key.decode()}
     fields = {key: {"inline_string": text} for key, text in inline.items()}
-    message: Message = ParseDict({"name": name, "tls_certificate": fields}, secret_pb2.Secret())
-    return message
+    return ParseDict({"name": name, "tls_certificate": fields}, secret_pb2.Secret())
 
 
 async def greeting(address: str) -> bytes:

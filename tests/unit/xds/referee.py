@@ -30,6 +30,8 @@ class View:
     """What the client accepted, or stated to have."""
     asked: set[str] = field(default_factory=set)
     """What it asked for since it was last told of it."""
+    anew: set[str] = field(default_factory=set)
+    """What it asked for since it was last told of it, by a request that was not its first."""
     was_asked: set[str] = field(default_factory=set)
     """What of the response that awaits its answer it had asked for, maybe again."""
     doubt: set[str] = field(default_factory=set)
@@ -86,6 +88,7 @@ class Referee:
         """Take note of what a client told."""
         first = request.type_url not in self.views
         view = self.views.setdefault(request.type_url, View())
+        had = {*view.names, *([WILDCARD] if view.wildcard else [])}
         if not first and view.outstanding and request.response_nonce == view.outstanding.nonce:
             self._settle(view, request, now)
         match request:
@@ -94,15 +97,26 @@ class Referee:
             case SotwRequest():
                 view.stated |= first and bool(request.version_info)
                 _take_sotw(view, request)
+        if not first:
+            self._take_anew(view, request, had)
         view.known = {name: v for name, v in view.known.items() if view.wants(name)}
         view.asked = {n for n in view.asked if view.wildcard or n in view.names}
         view.doubt = {n for n in view.doubt if view.wants(n)}
         view.applied = {n for n in view.applied if view.wants(n)}
         view.clung_to = {name: at for name, at in view.clung_to.items() if view.wants(name)}
 
+    def _take_anew(self, view: View, request: Request, had: set[str]) -> None:
+        """Take note of what a request asks for that is not the first of its type."""
+        has = {*view.names, *([WILDCARD] if view.wildcard else [])}
+        anew = set(request.subscribe) if isinstance(request, DeltaRequest) else has - had
+        if WILDCARD in anew:
+            anew |= {name for url, name in self._refused if url == request.type_url}
+        view.anew = {name for name in view.anew | anew if view.wants(name)}
+
     def _settle(self, view: View, request: Request, now: float) -> None:
         kind = self._types.get(request.type_url)
         reply, view.outstanding = view.outstanding, None
+        view.anew -= view.told.keys()
         for name, version in view.told.items():
             if request.error_detail is None:
                 self._refused.pop((request.type_url, name), None)
@@ -190,6 +204,7 @@ class Referee:
         view.outstanding = reply
         view.was_asked = (view.asked | view.doubt) & view.told.keys()
         view.asked -= {WILDCARD, *view.told}
+        view.anew -= view.told.keys()
 
     def _judge_errors(self, view: View, reply: Reply, target: TypeSnapshot) -> None:
         """Judge what is told of names that nothing has."""
@@ -209,7 +224,9 @@ class Referee:
         kind = self._types.get(reply.type_url)
         for each in reply.resources:
             assert target.resources[each.name] == each, "content that should not be there"
-            assert not self._is_held_back(reply.type_url, each.name, each.version, now)
+            assert each.name in view.anew or not self._is_held_back(
+                reply.type_url, each.name, each.version, now
+            )
             assert (
                 view.known.get(each.name) != each.version
                 or each.name in view.asked | view.doubt
@@ -265,7 +282,7 @@ class Referee:
             or self._is_refreshed(url)
             or WILDCARD in view.asked
             or any(
-                not self._is_held_back(url, name, version, now)
+                name in view.anew or not self._is_held_back(url, name, version, now)
                 if version is not None
                 else now >= view.clung_to.get(name, 0.0)
                 for name, version in view.told.items()
@@ -293,7 +310,7 @@ class Referee:
             return not in_part and not left_alone
         resource = target.resources.get(name)
         if resource is not None:
-            return not self._is_refused(url, name, resource.version, now)
+            return name in view.anew or not self._is_refused(url, name, resource.version, now)
         may_have = name in view.known or name in view.applied or (in_part and view.stated)
         withheld = name in target.pending or name in target.recorded or may_have
         is_told = self._takes_errors or not in_part

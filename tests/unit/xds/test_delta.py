@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from control_plane.xds.delivery import has_version
 from control_plane.xds.delta import DeltaMachine
 from control_plane.xds.events import Acked, Nacked, Stale, Subscribed, Unsubscribed
@@ -288,12 +290,24 @@ def test_name_that_becomes_an_alias_is_withdrawn_from_a_wildcard() -> None:
     assert peer.ack("CDS") == []
 
 
-def test_what_was_refused_by_one_alias_is_not_sent_by_another() -> None:
-    """A7, W13: it is the same content, whatever the client calls it."""
-    peer = DeltaPeer(EDS="e@1|x|y")
-    peer.ask("EDS", "x")
-    assert peer.nack("EDS", "y") == []
-    assert peer.put(EDS="e@2|x|y") == ["2 EDS e@2"]
+def test_what_was_refused_by_one_alias_is_sent_by_another_to_one_who_asks() -> None:
+    """A7, W9, W13: it is the same content, whatever the client calls it, but it asked for that."""
+    peer = DeltaPeer(SDS="s@1|x|y")
+    peer.ask("SDS", "x")
+    peer.nack("SDS")
+    assert peer.ask("SDS", "y") == ["2 SDS s@1"]
+    assert peer.nack("SDS") == []
+    assert peer.put(SDS="s@2|x|y") == ["3 SDS s@2"]
+
+
+def test_what_was_refused_by_one_alias_is_not_sent_by_another_that_was_asked_for_first() -> None:
+    """A7, W13: in the first request of a stream, an alias asks for what was refused in vain."""
+    before = DeltaPeer(SDS="s@1|x|y")
+    before.ask("SDS", "x")
+    before.nack("SDS")
+    after = DeltaPeer(SDS="s@1|x|y", refusals=before.refusals)
+    assert after.ask("SDS", "y") == []
+    assert after.put(SDS="s@2|x|y") == ["1 SDS s@2"]
 
 
 def test_what_was_refused_by_an_alias_may_have_been_applied() -> None:
@@ -445,12 +459,62 @@ def test_refused_content_is_not_sent_again() -> None:
     assert peer.put(SDS="s@2") == ["2 SDS s@2"]
 
 
-def test_refused_content_is_not_sent_to_one_who_asks_again() -> None:
-    """A7: neither is a re-subscription."""
+@pytest.mark.parametrize("short", ["SDS", "CDS"])
+def test_refused_content_is_sent_once_to_one_who_asks_anew(short: str) -> None:
+    """W9, A7: the client may have forgotten it, and with it why it refused it."""
+    peer = DeltaPeer(SDS="s@1", CDS="s@1")
+    peer.ask(short, "s")
+    peer.nack(short)
+    assert peer.ask(short, "s") == [f"2 {short} s@1"]
+    assert peer.nack(short) == []
+    assert peer.ask(short, drop=["s"]) == []
+    assert peer.ask(short, "s") == [f"3 {short} s@1"]
+    assert peer.ack(short) == []
+
+
+@pytest.mark.parametrize("everything", ["*", "xdstp://a/Secret/*"])
+def test_refused_content_is_sent_once_to_one_who_asks_for_everything(everything: str) -> None:
+    """W9, W3, E4: whatever stands for several names asks for each of them anew."""
+    name = "xdstp://a/Secret/s"
+    peer = DeltaPeer(SDS=f"{name}@1")
+    peer.ask("SDS", name)
+    peer.nack("SDS")
+    assert peer.ask("SDS", everything) == [f"2 SDS {name}@1"]
+    assert peer.nack("SDS") == []
+    assert peer.wait(1e6) == []
+
+
+def test_collection_that_is_asked_for_anew_brings_no_other_refused_content() -> None:
+    """A7, E4: what is in another collection, or in none, was not asked for."""
+    here, there = "xdstp://a/Secret/x/s", "xdstp://a/Secret/y/s"
+    peer = DeltaPeer(SDS=f"{here}@1 {there}@1")
+    peer.ask("SDS", here, there)
+    peer.nack("SDS")
+    peer.nack("SDS")
+    assert peer.ask("SDS", "xdstp://a/Secret/y/*") == [f"3 SDS {there}@1"]
+    assert peer.nack("SDS") == []
+
+
+def test_content_that_is_refused_after_it_was_asked_for_anew_is_not_sent_again() -> None:
+    """A7: the response that the client has yet to read is the answer to what it asks meanwhile."""
+    peer = DeltaPeer(SDS="s@1 t@1")
+    peer.ask("SDS", "t")
+    peer.nack("SDS", "s")
+    peer.ask("SDS", "s")
+    assert peer.nack("SDS") == []
+    assert peer.wait(1e6) == []
+
+
+def test_name_that_was_given_up_since_it_was_asked_for_anew_is_as_refused_as_before() -> None:
+    """A7: a request that was withdrawn before it was answered is owed nothing."""
     peer = DeltaPeer(SDS="s@1")
     peer.ask("SDS", "s")
     peer.nack("SDS")
-    assert peer.ask("SDS", "s") == []
+    peer.put(SDS="?s")
+    peer.ask("SDS", "s")
+    peer.ask("SDS", drop=["s"])
+    assert peer.put(SDS="s@1") == []
+    assert peer.stream.machines[SECRET].exchange.may_send("s", version("s@1"), peer.now) is False
 
 
 def test_refused_removal_is_not_sent_again() -> None:

@@ -384,14 +384,36 @@ def test_refused_resource_stays_in_while_it_is_not_known_what_the_client_has() -
     assert after.put(LDS="a@1 b@2") == ["2 LDS a@1 b@2"]
 
 
-def test_refused_resource_is_not_sent_before_its_time_to_one_who_asks_again() -> None:
-    """A7: a name that is asked for again is owed, but not content that was refused a moment ago."""
-    peer = SotwPeer(CDS="c@1")
-    peer.ask("CDS", "c", "d")
-    peer.nack("CDS")
-    peer.ask("CDS", "d")
-    assert peer.ask("CDS", "c", "d") == []
-    assert peer.wait(1) == ["2 CDS c@1"]
+@pytest.mark.parametrize("short", ["SDS", "CDS"])
+def test_refused_content_is_sent_once_to_one_who_asks_anew(short: str) -> None:
+    """W2, A7: newly requested resources are resent, even if they were sent before and refused."""
+    peer = SotwPeer(SDS="c@1 d@1", CDS="c@1 d@1")
+    peer.ask(short, "c")
+    peer.nack(short)
+    assert peer.ask(short) == []
+    assert peer.ask(short, "c") == [f"2 {short} c@1"]
+    assert peer.nack(short) == []
+    assert peer.ask(short, "c") == []
+
+
+def test_refused_content_is_not_sent_to_one_who_asks_for_something_else_besides() -> None:
+    """A7: a SotW client repeats all of its names, and only the new ones are a new request."""
+    peer = SotwPeer(SDS="c@1 d@1")
+    peer.ask("SDS", "c")
+    peer.nack("SDS")
+    assert peer.ask("SDS", "c", "d") == ["2 SDS d@1"]
+    assert peer.ack("SDS") == []
+    assert peer.wait(1e6) == []
+
+
+def test_refused_content_is_sent_to_one_whose_new_request_was_stale() -> None:
+    """W2, A8: with the first request that is not stale, and which asks for nothing new itself."""
+    peer = SotwPeer(SDS="c@1 d@1")
+    peer.ask("SDS", "c")
+    peer.nack("SDS")
+    assert peer.ask("SDS", "d") == ["2 SDS d@1"]
+    assert peer.ask("SDS", "c", "d", nonce="1") == []
+    assert peer.ack("SDS") == ["3 SDS c@1"]
 
 
 def test_what_was_refused_among_others_is_withdrawn() -> None:
