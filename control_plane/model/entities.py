@@ -58,7 +58,7 @@ class InstanceStatus(StrEnum):
     """Connected, and its app is healthy: names lead to it."""
 
     NOT_READY = "not_ready"
-    """Connected, and its app is not healthy (yet): no name leads to it."""
+    """Connected, and its app is not healthy (yet), or it is about to stop: no name leads to it."""
 
     GONE = "gone"
     """It said that it leaves, or its streams broke and it did not come back: it may not call

@@ -1,17 +1,20 @@
 """A running instance: an Envoy, its app, and how both come to an end.
 
 The rule of this module: the app and Envoy are codependent. Whichever ends first ends the other and
-gives the exit code. An instance that is told to stop first reports that it leaves, so that no new
-clients come. Then it drains the clients that it has, and only then ends the app. Each step has a
-deadline, and a second signal (``hurry``) ends the step at once. Envoy ends once it serves no client
-any more. If it still serves one, it ends after the app, which may yet answer.
+gives the exit code. An instance that is told to stop first reports that it drains, so that no new
+clients come. Then it drains the clients that it has, and only then ends the app. Until it reports
+that it has left, which comes last, the app may call others; it may have to before it can answer.
+Each step has a deadline, and a second signal (``hurry``) ends the step at once. Envoy ends once it
+serves no client any more. If it still serves one, it ends after the app, which may yet answer.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 
@@ -28,8 +31,8 @@ ENVOY_STOP_SECONDS = 5.0
 """How long Envoy may take to end once nothing is left for it to do; it takes milliseconds."""
 
 _LAST_SECONDS = 0.3
-"""How long, even in a hurry, the sidecar waits for its report that the instance leaves. That takes
-milliseconds, and without it names would lead here for another 30 s."""
+"""How long, even in a hurry, the sidecar waits for a report that the instance drains, or has left.
+That takes milliseconds, and without it names would lead here for another 30 s."""
 
 _QUIET_SECONDS = 0.5
 _POLL_SECONDS = 0.1
@@ -63,28 +66,30 @@ class RunningInstance:
         if self.app is not None and self.app.has_ended:
             code = await self.app.ended()
             log.info(log_events.APP_EXITED, code=code)
-            await asyncio.gather(self._leave(), self._stop_app(), self._stop_envoy())
+            leaving = self._say(self.reporter.leave())
+            await asyncio.gather(leaving, self._stop_app(), self._stop_envoy())
             return code
         if self.envoy.has_ended:
             code = await self.envoy.ended()
             log.error(log_events.ENVOY_EXITED, code=code)
-            await asyncio.gather(self._leave(), self._stop_app())
+            await asyncio.gather(self._say(self.reporter.retire()), self._stop_app())
+            await self._say(self.reporter.leave())
             return code
         log.info(log_events.SIDECAR_STOPPING, signal=self.signals.number.name)
         return await self._stop_in_order()
 
     async def _stop_in_order(self) -> int:
-        await self._leave()
+        await self._say(self.reporter.retire())
         wait = self.options.offline_wait.total_seconds()
         await within(wait, self.signals.hurry, self._one_ended())
         await first_of(self._drain(), self.signals.hurry.wait())
         app_code = await self._stop_app()
-        envoy_code = await self._stop_envoy()
+        envoy_code, _ = await asyncio.gather(self._stop_envoy(), self._say(self.reporter.leave()))
         return envoy_code if app_code is None else app_code
 
-    async def _leave(self) -> None:
-        """Report that the instance leaves, to a control plane that may not answer."""
-        await first_of(self.reporter.leave(), self._hurried(_LAST_SECONDS))
+    async def _say(self, report: Coroutine[Any, Any, None]) -> None:
+        """Report to a control plane that may not answer."""
+        await first_of(report, self._hurried(_LAST_SECONDS))
 
     async def _hurried(self, seconds: float) -> None:
         await self.signals.hurry.wait()

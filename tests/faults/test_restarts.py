@@ -242,15 +242,16 @@ async def test_what_drains_is_not_withdrawn_by_a_restart(tmp_path: Path) -> None
         assert (await connection.request("/")).status == 200
 
 
-async def test_who_leaves_stays_gone_across_a_restart(tmp_path: Path) -> None:
+async def test_who_is_about_to_stop_stays_out_of_names_across_a_restart(tmp_path: Path) -> None:
     """While its Envoy drains it is a client like any other, and no name leads there any more."""
     async with scene(tmp_path) as here, here.instance("--offline-wait", "60s") as instance:
+
+        async def is_it(status: str) -> bool:
+            return [each.status for each in await here.cp.statuses("app-b")] == [status]
+
+        await until(lambda: is_it("ready"), what="the instance is ready")
         instance.process.send_signal(signal.SIGTERM)
-
-        async def is_gone() -> bool:
-            return [each.status for each in await here.cp.statuses("app-b")] == ["gone"]
-
-        await until(is_gone, what="the instance is gone for the control plane")
+        await until(lambda: is_it("not_ready"), what="the instance is not ready any more")
         attempts = await instance.envoy.stat("cluster_manager.cds.update_attempt")
         await here.cp.kill()
         await here.cp.start()
@@ -260,4 +261,4 @@ async def test_who_leaves_stays_gone_across_a_restart(tmp_path: Path) -> None:
         # Whatever its ACKs led to was written before this change is.
         assert await here.cp.map_route("app-b", "second")
 
-        assert await is_gone()
+        assert await is_it("not_ready")

@@ -8,14 +8,17 @@ import shutil
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from control_plane.names import shown
-from tests.envoy.apps import banner
-from tests.envoy.harness import until
+from tests.e2e.strangers import is_closed_at_accept
+from tests.envoy.apps import App, banner
+from tests.envoy.harness import unique_address, until
 from tests.hangup import hangup
+from tests.sidecar.platform import free_port
 from tests.sidecar.process import Sidecar, living, sidecar
 from tests.sidecar.scene import Scene, scene
 
@@ -132,7 +135,7 @@ async def _told_to_stop(here: Scene, instance: Sidecar) -> tuple[int, float]:
 async def test_a_request_that_is_under_way_is_answered_before_the_app_ends(
     tmp_path: Path,
 ) -> None:
-    """Told to stop: leave, wait, drain, then the app and then Envoy; the code is the app's."""
+    """Told to stop: say so, wait, drain, then the app and then Envoy; the code is the app's."""
     async with scene(tmp_path, app=None) as here:
         options = ("--offline-wait", "300ms", "--drain-time", "10s")
         async with here.instance(*options, command=_app(code=3, seconds=1.5)) as instance:
@@ -190,19 +193,48 @@ async def test_a_tcp_connection_has_the_drain_time(tmp_path: Path) -> None:
         assert instance.events("envoy.drained")[0]["in_flight"] == 1
 
 
-async def test_an_instance_that_leaves_is_gone_before_it_drains(tmp_path: Path) -> None:
+async def test_no_name_leads_to_an_instance_that_is_about_to_stop(tmp_path: Path) -> None:
     """Names lead nowhere near it before the first connection is refused."""
     async with scene(tmp_path) as here, here.instance("--offline-wait", "20s") as instance:
         await here.caller.reaches(here.address)
+        await here.becomes("ready")
         instance.process.send_signal(signal.SIGTERM)
-
-        async def is_gone() -> bool:
-            return here.status == "gone"
-
-        await until(is_gone, what="the instance is gone for the control plane")
+        await here.becomes("not_ready")
 
         assert instance.events("envoy.drained") == []
         assert (await here.caller.call(here.address)).status == 200
+
+
+async def test_an_app_may_call_others_until_it_has_ended(tmp_path: Path) -> None:
+    """It may have to before it can answer its last callers; once it has ended it is let in no more.
+
+    Its address may belong to somebody else by then.
+    """
+    command = ("sh", "-c", IGNORES_SIGTERM)
+    async with scene(tmp_path) as here, here.instance():
+        web = Scene(here.cf, unique_address(), App(port=free_port()), here.caller, tmp_path / "web")
+        await here.cf.create_app("web", port=web.port)
+        await here.cf.allow("web", "app-b")
+        caller = replace(here.caller, source=web.address)
+        told = ("--address", web.address, "--offline-wait", "0s", "--stop-time", "60s")
+        ticket = await here.cf.ticket("web")
+        async with sidecar(ticket, web.directory, *told, command=command) as instance:
+            await _wrote(instance, "ready")
+            await caller.reaches(here.address)
+            instance.process.send_signal(signal.SIGTERM)
+            await instance.logged("envoy.drained")
+            assert web.status == "not_ready"
+            assert (await caller.call(here.address)).status == 200
+
+            instance.process.send_signal(signal.SIGTERM)
+            await instance.ended()
+
+        assert web.status == "gone"
+
+        async def is_let_in_no_more() -> bool:
+            return await is_closed_at_accept(here.address, web.address)
+
+        await until(is_let_in_no_more, what="the address that is free is let in no more")
 
 
 async def test_an_app_that_ignores_sigterm_is_killed_at_the_deadline(tmp_path: Path) -> None:

@@ -227,8 +227,8 @@ class InstanceStatus(_message.Message):
     address: _builtins.str
     status: _builtins.str
     """"registered" before it first connected; "ready" while names lead to it; "not_ready" while its
-    app should listen but does not (App.health_check_type), or while its Envoy does not serve;
-    "gone" after it left.
+    app should listen but does not (App.health_check_type), while its Envoy does not serve, or
+    while it is about to stop; "gone" after it left.
     """
     connected: _builtins.bool
     """Whether one of its clients has a stream now, and since when the oldest of these streams is

@@ -51,8 +51,8 @@ class Instance(_message.Message):
     org: _builtins.str
     status: _builtins.str
     """"registered" before it first connected; "ready" while names lead to it; "not_ready" while its
-    app should listen but does not (App.health_check_type), or while its Envoy does not serve;
-    "gone" after it left.
+    app should listen but does not (App.health_check_type), while its Envoy does not serve, or
+    while it is about to stop; "gone" after it left.
     """
     def __init__(
         self,

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14\x63\x32\x63/v1/sidecar.proto\x12\x06\x63\x32\x63.v1\x1a\x1egoogle/protobuf/duration.proto\"\xc9\x01\n\rReportRequest\x12\x11\n\tlistening\x18\x01 \x01(\x08\x12\x15\n\rexposed_ports\x18\x02 \x03(\x05\x12\x15\n\rserved_serial\x18\x03 \x01(\t\x12\x0f\n\x07leaving\x18\x04 \x01(\x08\x12\x12\n\nopen_ports\x18\x05 \x03(\x05\x12\x14\n\x0c\x63losed_ports\x18\x06 \x03(\x05\x12\x15\n\rtrusted_roots\x18\x07 \x03(\t\x12\x10\n\x08\x63\x32\x63_port\x18\x08 \x01(\x05\x12\x13\n\x0bnot_serving\x18\t \x01(\x08\"\xb0\x01\n\x0eReportResponse\x12\x14\n\x0ctrust_bundle\x18\x01 \x01(\t\x12\x32\n\x0freport_again_in\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x17\n\x0f\x65xpected_serial\x18\x03 \x01(\t\x12\x16\n\x0erenew_identity\x18\x04 \x01(\x08\x12\x11\n\tapp_ports\x18\x05 \x03(\x05\x12\x10\n\x08\x63\x32\x63_port\x18\x06 \x01(\x05\x32\x8d\x01\n\x0eSidecarService\x12\x37\n\x06Report\x12\x15.c2c.v1.ReportRequest\x1a\x16.c2c.v1.ReportResponse\x12\x42\n\rKeepReporting\x12\x15.c2c.v1.ReportRequest\x1a\x16.c2c.v1.ReportResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14\x63\x32\x63/v1/sidecar.proto\x12\x06\x63\x32\x63.v1\x1a\x1egoogle/protobuf/duration.proto\"\xdb\x01\n\rReportRequest\x12\x11\n\tlistening\x18\x01 \x01(\x08\x12\x15\n\rexposed_ports\x18\x02 \x03(\x05\x12\x15\n\rserved_serial\x18\x03 \x01(\t\x12\x0f\n\x07leaving\x18\x04 \x01(\x08\x12\x12\n\nopen_ports\x18\x05 \x03(\x05\x12\x14\n\x0c\x63losed_ports\x18\x06 \x03(\x05\x12\x15\n\rtrusted_roots\x18\x07 \x03(\t\x12\x10\n\x08\x63\x32\x63_port\x18\x08 \x01(\x05\x12\x13\n\x0bnot_serving\x18\t \x01(\x08\x12\x10\n\x08\x64raining\x18\n \x01(\x08\"\xb0\x01\n\x0eReportResponse\x12\x14\n\x0ctrust_bundle\x18\x01 \x01(\t\x12\x32\n\x0freport_again_in\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x17\n\x0f\x65xpected_serial\x18\x03 \x01(\t\x12\x16\n\x0erenew_identity\x18\x04 \x01(\x08\x12\x11\n\tapp_ports\x18\x05 \x03(\x05\x12\x10\n\x08\x63\x32\x63_port\x18\x06 \x01(\x05\x32\x8d\x01\n\x0eSidecarService\x12\x37\n\x06Report\x12\x15.c2c.v1.ReportRequest\x1a\x16.c2c.v1.ReportResponse\x12\x42\n\rKeepReporting\x12\x15.c2c.v1.ReportRequest\x1a\x16.c2c.v1.ReportResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,9 +33,9 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'c2c.v1.sidecar_pb2', _globa
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_REPORTREQUEST']._serialized_start=65
-  _globals['_REPORTREQUEST']._serialized_end=266
-  _globals['_REPORTRESPONSE']._serialized_start=269
-  _globals['_REPORTRESPONSE']._serialized_end=445
-  _globals['_SIDECARSERVICE']._serialized_start=448
-  _globals['_SIDECARSERVICE']._serialized_end=589
+  _globals['_REPORTREQUEST']._serialized_end=284
+  _globals['_REPORTRESPONSE']._serialized_start=287
+  _globals['_REPORTRESPONSE']._serialized_end=463
+  _globals['_SIDECARSERVICE']._serialized_start=466
+  _globals['_SIDECARSERVICE']._serialized_end=607
 # @@protoc_insertion_point(module_scope)

@@ -32,6 +32,7 @@ class ReportRequest(_message.Message):
     TRUSTED_ROOTS_FIELD_NUMBER: _builtins.int
     C2C_PORT_FIELD_NUMBER: _builtins.int
     NOT_SERVING_FIELD_NUMBER: _builtins.int
+    DRAINING_FIELD_NUMBER: _builtins.int
     listening: _builtins.bool
     """Whether the app accepts connections where Envoy would forward them: on the port below that
     61443 leads to, or on all of the app's ports if there is none. Names lead only to instances
@@ -42,8 +43,8 @@ class ReportRequest(_message.Message):
     61443 of this instance showed; empty if there was none.
     """
     leaving: _builtins.bool
-    """Whether the instance is about to stop: its names, and its permission to call others, are
-    withdrawn at once.
+    """Whether the instance has stopped, or is about to without being `draining` first: its names, and
+    its permission to call others, are withdrawn at once.
     """
     c2c_port: _builtins.int
     """The port of the app that 61443 leads to, as far as the sidecar was told. 0 if the ports to try
@@ -53,6 +54,10 @@ class ReportRequest(_message.Message):
     """Whether port 61443 has shown no certificate for 10 s although it did before, or although Envoy
     is running and does not answer: so Envoy hangs. No name leads to the instance until the port
     shows one again.
+    """
+    draining: _builtins.bool
+    """Whether the instance is about to stop and still answers the callers that it has: its names are
+    withdrawn at once, but not its permission to call others, which it may need for these answers.
     """
     @_builtins.property
     def exposed_ports(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
@@ -86,10 +91,11 @@ class ReportRequest(_message.Message):
         trusted_roots: _abc.Iterable[_builtins.str] | None = ...,
         c2c_port: _builtins.int = ...,
         not_serving: _builtins.bool = ...,
+        draining: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["c2c_port", b"c2c_port", "closed_ports", b"closed_ports", "exposed_ports", b"exposed_ports", "leaving", b"leaving", "listening", b"listening", "not_serving", b"not_serving", "open_ports", b"open_ports", "served_serial", b"served_serial", "trusted_roots", b"trusted_roots"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["c2c_port", b"c2c_port", "closed_ports", b"closed_ports", "draining", b"draining", "exposed_ports", b"exposed_ports", "leaving", b"leaving", "listening", b"listening", "not_serving", b"not_serving", "open_ports", b"open_ports", "served_serial", b"served_serial", "trusted_roots", b"trusted_roots"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -74,6 +74,8 @@ def not_ready_reason(inspected: Inspected, instance: Instance, app: App) -> str:
     word = inspected.word(instance.guid)
     if word is None and instance.has_sidecar:
         return "its sidecar has not told yet whether its app accepts connections"
+    if word is not None and word.draining:
+        return "it is about to stop, and answers its last callers"
     if word is not None and word.not_serving:
         return f"its Envoy shows no certificate on {C2C_PORT} any more: see its log, or restart it"
     if word is not None and not word.says_healthy(app):

@@ -87,7 +87,12 @@ class Reports:
         app_ports |= dict.fromkeys(request.open_ports, True)
         trusted = _parse_fingerprints(request.trusted_roots)
         self.attestation.report(instance, served, tuple(request.exposed_ports), app_ports, trusted)
-        word = Word(request.listening, request.leaving, request.not_serving)
+        word = Word(
+            listening=request.listening,
+            leaving=request.leaving,
+            not_serving=request.not_serving,
+            draining=request.draining,
+        )
         self.presence.reported(instance, word)
         if request.leaving:
             self.left(instance)

@@ -4,8 +4,8 @@ The rule of this module: every change is reported at once, and a change of the i
 that no stream of reports outlives the identity that it shows. While nothing changes, nothing is
 reported until the control plane has something to say, for example that another certificate should
 be served by now. The sidecar hears the control plane at any time. The control plane may be down, or
-support no reports at all; nothing else in the sidecar depends on them. After ``leave``, nothing is
-reported that could bring the instance back.
+support no reports at all; nothing else in the sidecar depends on them. After ``retire``, every
+report says that the instance drains; after ``leave``, nothing is reported that could bring it back.
 """
 
 from __future__ import annotations
@@ -89,7 +89,9 @@ class Reporter:
         self._next = clock.monotonic()
         self._delays: Iterator[float] | None = None
         self._telling = asyncio.Lock()
-        self._leaving = asyncio.Event()
+        self._draining = False
+        self._leaving = False
+        self._interrupted = asyncio.Event()
         self._replaced = asyncio.Event()
         self._replaced_at = clock.monotonic()
         live.watch(self._note)
@@ -102,14 +104,26 @@ class Reporter:
 
     async def run(self) -> None:
         """Observe and report until cancelled; after ``leave``, do neither."""
-        await first_of(self._leaving.wait(), self._keep_telling())
+        while not self._leaving:
+            await first_of(self._interrupted.wait(), self._keep_telling())
+            self._interrupted.clear()
         await asyncio.get_running_loop().create_future()
 
+    async def retire(self) -> None:
+        """Report that the instance takes no more callers; it may still call others."""
+        self._draining = True
+        await self._tell_now()
+
     async def leave(self) -> None:
-        """Report that the instance stops."""
-        self._leaving.set()
-        await self._tell(self._lookout.seen, self._calls.report, GREETING_SECONDS)
+        """Report that the instance has stopped, or is about to."""
+        self._leaving = True
+        await self._tell_now()
         await self._calls.close()
+
+    async def _tell_now(self) -> None:
+        """Report once, and wait for the answer; the stream of reports brings none."""
+        self._interrupted.set()
+        await self._tell(self._lookout.seen, self._calls.report, GREETING_SECONDS)
 
     async def _keep_telling(self) -> None:
         while True:
@@ -176,12 +190,13 @@ class Reporter:
             listening=seen.listening,
             exposed_ports=seen.exposed_ports,
             served_serial=seen.served_serial,
-            leaving=self._leaving.is_set(),
+            leaving=self._leaving,
             open_ports=seen.open_ports,
             closed_ports=seen.closed_ports,
             trusted_roots=self._live.trusted_roots,
             c2c_port=seen.c2c_port or 0,
             not_serving=seen.not_serving,
+            draining=self._draining,
         )
         shown = self._live.current.identity
         async with self._telling:

@@ -123,10 +123,15 @@ class Watched:
         await self.registry.execute(lambda state: update_app(state, B, spec))
 
     def report(
-        self, *, listening: bool = True, leaving: bool = False, not_serving: bool = False
+        self,
+        *,
+        listening: bool = True,
+        leaving: bool = False,
+        not_serving: bool = False,
+        draining: bool = False,
     ) -> None:
         """Report as the sidecar."""
-        self.presence.reported(B0, Word(listening, leaving, not_serving))
+        self.presence.reported(B0, Word(listening, leaving, not_serving, draining))
 
     def _note(self, state: State, change: Change) -> None:
         del change
@@ -446,6 +451,24 @@ async def test_who_says_that_it_leaves_is_gone_at_once(tmp_path: Path) -> None:
         peer.close()
 
         await instance.stays(GONE)
+
+
+async def test_who_is_about_to_stop_is_not_ready_until_it_has_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever makes its app healthy, and though its Envoy ends before its app does."""
+    monkeypatch.setattr(absences, "GRACE_SECONDS", 60)
+    async with watched(tmp_path) as (instance, _):
+        peer = await instance.ready()
+        instance.report(draining=True)
+        await instance.becomes(NOT_READY)
+        await instance.check_health_by("process")
+        await instance.stays(NOT_READY)
+        peer.close()
+        await instance.stays(NOT_READY)
+
+        instance.report(draining=True, leaving=True)
+        await instance.becomes(GONE)
 
 
 async def test_who_left_may_change_its_mind(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ B0 = InstanceGuid("b0")
 SERVED = inspection_pb2.CERTIFICATE_STATE_SERVED
 LISTENS, CLOSED = (Word(listening=each, leaving=False) for each in (True, False))
 HANGS = Word(listening=True, leaving=False, not_serving=True)
+DRAINS = Word(listening=True, leaving=False, draining=True)
 LEAVES = Word(listening=True, leaving=True)
 
 
@@ -116,6 +117,8 @@ async def test_who_is_not_ready_says_what_for() -> None:
     assert _status(scene).not_ready_reason == envoy  # it has no sidecar
     hangs = "its Envoy shows no certificate on 61443 any more: see its log, or restart it"
     assert _status(scene, word=HANGS).not_ready_reason == hangs
+    stops = "it is about to stop, and answers its last callers"
+    assert _status(scene, word=DRAINS).not_ready_reason == stops
 
     spoken = set_status(scene.state, B0, InstanceStatus.NOT_READY, has_sidecar=True)
     scene.commit(spoken)

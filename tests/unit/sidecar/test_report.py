@@ -362,6 +362,41 @@ async def test_who_leaves_says_so_and_nothing_more(tmp_path: Path) -> None:
         assert here.server.is_closed
 
 
+async def test_who_retires_says_so_at_once_and_from_then_on(tmp_path: Path) -> None:
+    """Every later report says so too, since a control plane that starts anew has to hear of it."""
+    async with world(tmp_path) as here:
+        here.instance.now = READY
+        await here.clock.advance(2)
+        retiring = asyncio.ensure_future(here.reporter.retire())
+        await settled()
+        here.server.answer_all(again=5)
+        await retiring
+        await here.clock.advance(6)
+        here.instance.now = UNSEEN
+        await here.clock.advance(2)
+        await here.reporter.leave()
+
+        said = [(each.draining, each.leaving) for each in here.server.reports]
+        assert said[:3] == [(False, False), (False, False), (True, False)]
+        assert set(said[3:-1]) == {(True, False)}
+        assert said[-1] == (True, True)
+
+
+async def test_who_retires_while_the_control_plane_is_away_says_so_later(tmp_path: Path) -> None:
+    """Otherwise names would lead there until the instance has stopped."""
+    async with world(tmp_path) as here:
+        here.server.answer = grpc.StatusCode.UNAVAILABLE
+        here.server._answered.set()
+        await here.clock.advance(1)
+        await here.reporter.retire()
+        here.server.answer_all(again=5)
+        reports = len(here.server.reports)
+        await here.clock.advance(60)
+
+        assert len(here.server.reports) > reports
+        assert here.server.reports[-1].draining
+
+
 async def test_who_left_is_not_started_anew(tmp_path: Path) -> None:
     """A service that returns is, and would look at an app that is about to end."""
     async with world(tmp_path, is_running=False) as here:
