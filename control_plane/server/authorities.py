@@ -28,6 +28,7 @@ class Authorities:
         self._keep = keep
         self._observers: list[Callable[[], None]] = []
         self._gone: set[str] = set()
+        self._writing = asyncio.Lock()
 
     @property
     def rotation(self) -> Rotation:
@@ -58,19 +59,25 @@ class Authorities:
         """Call the observer after each change, once it is on disk; the observer returns at once."""
         self._observers.append(observer)
 
+    async def settled(self) -> None:
+        """Return once no step is being written, whether or not anybody waits for that step."""
+        async with self._writing:
+            pass
+
     async def change(self, rotation: Rotation) -> None:
         """Take the next step of the rotation; the caller sees to it that this is not cut short.
 
-        It is not called again before it has returned.
+        The step must follow from the rotation as it is once everything is settled.
 
         Raises:
             StorageError: the step was not written, and everything is as before, also after a
                 restart; or the disk failed after the step was written, and a restart may find
                 either of the two.
         """
-        before = self._rotation
-        await asyncio.to_thread(self._keep, before, rotation)
-        self._rotation = rotation
+        async with self._writing:
+            before = self._rotation
+            await asyncio.to_thread(self._keep, before, rotation)
+            self._rotation = rotation
         there = {each.subject for each in (rotation.active, rotation.other) if each is not None}
         if before.other is not None:
             self._gone.add(before.other.subject)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from structlog.testing import capture_logs
 from control_plane import log_events
 from control_plane.app import core
 from control_plane.ca import Authority, Stage
+from control_plane.errors import FailedPrecondition
 from control_plane.settings.own_authority import ROTATION_FILE, read_authority_files
 from control_plane.store.sqlite import SqliteStore
 from tests.security.holders import issued, operator_request
@@ -58,6 +61,55 @@ async def test_a_step_whose_caller_leaves_is_taken(
 
         assert stage(cf) is Stage.PREPARED
         assert len(told(lines, log_events.CA_PREPARED)) == 1
+
+
+async def test_the_next_step_waits_for_one_whose_caller_left_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is decided on what will be on the disk, although nobody waits for that any more."""
+    async with control_plane(tmp_path) as cf:
+        rotation = cf.running.core.rotation
+        async with busy(Disk.of(monkeypatch), rotation.prepare()) as preparing:
+            await leave_twice(preparing)
+            settled = asyncio.ensure_future(rotation.settled())
+            second = asyncio.ensure_future(rotation.prepare())
+            done, _ = await asyncio.wait([settled, second], timeout=0.05)
+            assert not done
+        await settled
+        with pytest.raises(FailedPrecondition, match="is prepared: one rotation at a time"):
+            await second
+
+
+async def test_a_step_that_fails_when_its_caller_has_left_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log says why it was not taken, since nobody else is there to be told."""
+    disk = Disk.of(monkeypatch)
+
+    def sync(_: int) -> None:
+        disk.sync(0)
+        raise OSError(errno.EIO, "broken")
+
+    async with control_plane(tmp_path) as cf:
+        monkeypatch.setattr(os, "fsync", sync)
+        with capture_logs() as lines:
+            async with busy(disk, cf.running.core.rotation.prepare()) as preparing:
+                preparing.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await preparing
+
+        assert stage(cf) is Stage.STEADY
+        (failed,) = told(lines, log_events.STORE_FAILED)
+        assert failed["reason"].endswith("was not written: broken")
+
+
+async def leave_twice(call: asyncio.Future[None]) -> None:
+    """Cancel a call, and again while it finishes what it has begun; return once it has ended."""
+    for _ in range(2):
+        call.cancel()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    await asyncio.wait([call])
 
 
 async def test_who_stops_while_a_step_is_written_keeps_the_directory_until_then(

@@ -2,13 +2,15 @@
 
 The rule of this module: if instances are not ready, a step is refused with their names and the
 reasons, and changes nothing; with ``force`` it is taken all the same. A step is on disk before
-anybody is told of it, and the next step waits until then; a slow disk holds up nobody else.
+anybody is told of it, and the next step waits until then, even if the caller has long left; a slow
+disk holds up nobody else.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +20,12 @@ from control_plane import log_events
 from control_plane.ca import Authority, Profile, Rotation, Stage
 from control_plane.ca import rotation as steps
 from control_plane.clock import Clock
-from control_plane.errors import ConfigurationError, FailedPrecondition, InvalidArgument
+from control_plane.errors import (
+    ConfigurationError,
+    FailedPrecondition,
+    InvalidArgument,
+    StorageError,
+)
 from control_plane.model.spec import DEFAULT_ORG, DEFAULT_SPACE
 from control_plane.server.authorities import Authorities
 from control_plane.server.budget import CertificateBudget
@@ -75,7 +82,7 @@ class CaRotation:
 
     async def settled(self) -> None:
         """Return once no step is being written, although its caller may have left."""
-        async with self._step:
+        async with self._turn():
             pass
 
     async def prepare(
@@ -94,7 +101,7 @@ class CaRotation:
             FailedPrecondition: another rotation is under way, or the CA cannot be cross-signed.
             StorageError: the step could not be written.
         """
-        async with self._step:
+        async with self._turn():
             steps.require_steady(self.rotation)  # before a CA is made or read for nothing
             is_own = certificate or key
             successor = (
@@ -117,7 +124,7 @@ class CaRotation:
             FailedPrecondition: there is no prepared CA, or certificates of it may be in use.
             StorageError: the step could not be written.
         """
-        async with self._step:
+        async with self._turn():
             after = steps.undo_prepare(self.rotation, self._clock.now())
             await self._leave(after, log_events.CA_PREPARE_UNDONE, force=force, caller=caller)
 
@@ -129,7 +136,7 @@ class CaRotation:
                 app's certificates would be too large with what is sent along from then on.
             StorageError: the step could not be written.
         """
-        async with self._step:
+        async with self._turn():
             after = steps.activate(self.rotation, self._clock.now(), self._sources.new_serial())
             readiness = self.progress.trusting(after.active).at_once()
             self._require(readiness, "trust the new CA", force=force)
@@ -144,7 +151,7 @@ class CaRotation:
                 certificates would be too large.
             StorageError: the step could not be written.
         """
-        async with self._step:
+        async with self._turn():
             now, serial = self._clock.now(), self._sources.new_serial()
             after = steps.undo_activate(self.rotation, now, serial, force=force)
             self._check_sizes(after)
@@ -161,7 +168,7 @@ class CaRotation:
             FailedPrecondition: there is no such CA, or certificates of it may be in use.
             StorageError: the step could not be written.
         """
-        async with self._step:
+        async with self._turn():
             after = steps.retire(self.rotation, self._clock.now())
             await self._leave(after, log_events.CA_RETIRED, force=force, caller=caller)
 
@@ -192,6 +199,16 @@ class CaRotation:
         names = self._names(readiness, with_reasons=False)
         return f"{readiness.ready} of {readiness.wanted} {readiness.done}; waiting for {names}"
 
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """Have no other step be decided on within this context, and none be written before it.
+
+        A caller that is cancelled twice leaves while its step is still being written.
+        """
+        async with self._step:
+            await self._authorities.settled()
+            yield
+
     def _read(self, certificate: str, key: str) -> Authority:
         for path, field in ((certificate, "ca_cert"), (key, "ca_key")):
             if not path.startswith("/"):
@@ -220,10 +237,17 @@ class CaRotation:
         await self._take(after, event, leaving)
 
     async def _take(self, after: Rotation, event: str, authority: Authority) -> None:
-        """Take a step, to its end even if its caller leaves meanwhile; log which CA it is about."""
+        """Take a step, to its end even if its caller leaves meanwhile; log which CA it is about.
+
+        A failure is logged too, since a caller that left is not told of it.
+        """
 
         async def taken() -> None:
-            await self._authorities.change(after)
+            try:
+                await self._authorities.change(after)
+            except StorageError as error:
+                self._log.error(log_events.STORE_FAILED, reason=str(error))
+                raise
             self._log.info(event, fingerprint=authority.fingerprint, subject=authority.subject)
 
         await undisturbed(taken())
