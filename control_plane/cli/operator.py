@@ -1,7 +1,7 @@
 """``issue-operator-cert``: permission to use the operator's port from another machine.
 
 The rule of this module: the private key is made here and never sent. Only its owner can read its
-file, and no existing file is replaced unless the user asks for it.
+file, and no existing file is replaced unless the user asks for it; on a full disk, none is.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from control_plane.cli.output import begin, named, ok, output_option, tell, want
 from control_plane.cli.progress import duration_of
 from control_plane.cli.tables import print_fields, print_records
 from control_plane.names import shown
-from control_plane.store.files import write_private, write_public
+from control_plane.store.files import write_together
 
 
 @command(
@@ -76,10 +76,12 @@ def issue_operator_cert(name: str, *, ttl: timedelta, directory: Path, force: bo
             request,
             None,
         )
-    write_private(files["key"], key.private_pem())
-    # Replace even a link or another user's file of that name: the key is replaced already.
-    write_public(files["cert"], answer.certificate)
-    write_public(files["ca"], answer.trust_bundle.encode())
+    # This replaces even a link or another user's file of that name.
+    write_together(
+        (files["key"], key.private_pem()),
+        (files["cert"], answer.certificate),
+        (files["ca"], answer.trust_bundle.encode()),
+    )
     written = {what: str(path) for what, path in files.items()}
     if wants_json():
         print_records([{"name": name, **written}])

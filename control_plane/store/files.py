@@ -71,7 +71,7 @@ def write_private(path: Path, data: bytes) -> None:
             reason for this error if the content is the same.
         NotDurable: the file was written, but may be gone after a crash of the machine.
     """
-    _write(path, data, 0o600)
+    _write((path, data, 0o600))
 
 
 def write_public(path: Path, data: bytes) -> None:
@@ -80,7 +80,16 @@ def write_public(path: Path, data: bytes) -> None:
     Raises:
         StorageError: likewise.
     """
-    _write(path, data, 0o644)
+    _write((path, data, 0o644))
+
+
+def write_together(private: tuple[Path, bytes], *public: tuple[Path, bytes]) -> None:
+    """Do both with files that belong together: if the disk is full, none of them is replaced.
+
+    Raises:
+        StorageError: likewise.
+    """
+    _write((*private, 0o600), *((*each, 0o644) for each in public))
 
 
 def remove_private(path: Path) -> None:
@@ -156,27 +165,36 @@ def _beside(path: Path) -> Path:
     return path.with_name(f"{path.name}.new")
 
 
-def _write(path: Path, data: bytes, mode: int) -> None:
-    beside = _beside(path)
+def _write(*files: tuple[Path, bytes, int]) -> None:
+    path = files[0][0]
     try:
-        beside.unlink(missing_ok=True)  # a process that crashed may have left it
-        file = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(file, "wb") as stream:
-            os.fchmod(file, mode)
-            stream.write(data)
-            stream.flush()
-            os.fsync(file)
-        beside.rename(path)
+        for path, data, mode in files:
+            _put_beside(path, data, mode)
+        for path, _, _ in files:
+            _beside(path).rename(path)
     except OSError as error:
-        with suppress(OSError):
-            beside.unlink()  # even a full disk has room for an empty file
-        if error.errno in _FULL and _is_there(path, data, mode):
+        for each, _, _ in files:
+            with suppress(OSError):
+                _beside(each).unlink()  # even a full disk has room for an empty file
+        if error.errno in _FULL and all(_is_there(*each) for each in files):
             return
         raise StorageError(f"file {str(path)!r} was not written: {error.strerror}") from error
     try:
-        _sync_directory(path.parent)
+        for directory in {each.parent for each, _, _ in files}:
+            _sync_directory(directory)
     except OSError as error:
         raise _not_durable(path, "written", error) from error
+
+
+def _put_beside(path: Path, data: bytes, mode: int) -> None:
+    beside = _beside(path)
+    beside.unlink(missing_ok=True)  # a process that crashed may have left it
+    file = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(file, "wb") as stream:
+        os.fchmod(file, mode)
+        stream.write(data)
+        stream.flush()
+        os.fsync(file)
 
 
 def _is_there(path: Path, data: bytes, mode: int) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import re
 import socket
 import ssl
@@ -400,6 +402,29 @@ def test_an_operators_file_that_is_a_link_leads_nowhere(
     assert (kept.read_text(), nothing.exists()) == ("of somebody else", False)
     assert (tmp_path / "dave.pem").read_text().startswith("-----BEGIN CERTIFICATE")
     assert (tmp_path / "dave-ca.pem").read_text().startswith("-----BEGIN CERTIFICATE")
+
+
+def test_key_and_certificate_are_always_of_one_run(
+    operator: tuple[ControlPlane, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that fills up while they are replaced leaves those of before, which fit together."""
+    data_dir = {"C2C_DATA_DIR": str(operator[0].admin_socket.parent)}
+    command = ("issue-operator-cert", "heidi", "--dir", str(tmp_path))
+    assert run_c2c(*command, **data_dir).code == 0
+    before = {each: each.read_bytes() for each in tmp_path.iterdir()}
+    fsync = os.fsync
+
+    def full(file: int) -> None:
+        if Path(f"/proc/self/fd/{file}").readlink().name == "heidi.pem.new":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(file)
+
+    monkeypatch.setattr(os, "fsync", full)
+    ran = run_c2c(*command, "-f", **data_dir)
+
+    assert ran.code == 1
+    assert ran.err == f"File '{tmp_path}/heidi.pem' was not written: No space left on device\n"
+    assert {each: each.read_bytes() for each in tmp_path.iterdir()} == before
 
 
 def test_the_operators_files_can_be_put_below_the_home(

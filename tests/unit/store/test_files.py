@@ -28,6 +28,7 @@ from control_plane.store.files import (
     why_unwritable,
     write_private,
     write_public,
+    write_together,
 )
 from control_plane.store.lock import LOCK_FILE
 
@@ -253,6 +254,32 @@ def test_a_disk_that_is_full_keeps_what_is_there_and_nothing_else(
 
     assert sorted(each.name for each in tmp_path.iterdir()) == ["ca.key", "ca.pem"]
     assert (private.read_bytes(), public.read_bytes()) == (b"key", b"certificate")
+
+
+def test_files_that_belong_together_are_replaced_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If the disk has no room for the last one, all stay as they were, and nothing else is left."""
+    key, certificate = tmp_path / "me.key", tmp_path / "me.pem"
+    write_together((key, b"old key"), (certificate, b"old certificate"))
+    fsync = os.fsync
+
+    def full(file: int) -> None:
+        if Path(f"/proc/self/fd/{file}").readlink().name == "me.pem.new":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(file)
+
+    with monkeypatch.context() as filled:
+        filled.setattr(os, "fsync", full)
+        write_together((key, b"old key"), (certificate, b"old certificate"))
+        with pytest.raises(StorageError, match="No space left on device"):
+            write_together((key, b"new key"), (certificate, b"new certificate"))
+
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["me.key", "me.pem"]
+    assert (read_private(key), certificate.read_bytes()) == (b"old key", b"old certificate")
+    write_together((key, b"new key"), (certificate, b"new certificate"))
+    assert (read_private(key), certificate.read_bytes()) == (b"new key", b"new certificate")
+    assert stat.S_IMODE(certificate.stat().st_mode) == 0o644
 
 
 def test_a_write_that_may_not_last_is_an_error_whatever_is_there(
