@@ -2,7 +2,8 @@
 
 The rule of this module: whoever held a certificate could have others issued, in any name. So a
 certificate that is revoked takes with it all that were asked for with it, and those that were asked
-for with these.
+for with these. A revocation is never forgotten: if it were once the certificate has ended, a clock
+that is far ahead for a moment would make the certificate good again.
 """
 
 from __future__ import annotations
@@ -49,14 +50,14 @@ def revoke_serial(
     """Revoke one certificate; the result is what was revoked by that, by holder.
 
     Args:
-        unknown_ends_at: until when to remember a certificate that was not issued here.
+        unknown_ends_at: until when a certificate that was not issued here may be good.
     """
     unknown = OperatorCertificate(serial, "", unknown_ends_at)
     return _revoke(state, [state.operator_certificates.get(serial, unknown)], now)
 
 
 def drop_ended_certificates(state: State, now: datetime) -> Decision[int]:
-    """Forget the certificates that have ended; the result is their number.
+    """Forget the certificates that have ended and were not revoked; the result is their number.
 
     One stays for as long as another was asked for with it, even indirectly, that has not ended:
     otherwise nobody could tell by whom.
@@ -67,7 +68,11 @@ def drop_ended_certificates(state: State, now: datetime) -> Decision[int]:
         while serial is not None and serial in certificates and serial not in needed:
             needed.add(serial)
             serial = certificates[serial].issued_by
-    ended = [each for each in certificates.values() if each.serial not in needed]
+    ended = [
+        each
+        for each in certificates.values()
+        if each.serial not in needed and each.revoked_at is None
+    ]
     return decide(state, len(ended), drops=ended)
 
 

@@ -333,7 +333,7 @@ async def test_what_is_revoked_is_told_even_if_the_caller_left(
 
 
 async def test_what_is_on_record_goes_with_its_end(tmp_path: Path) -> None:
-    """Neither a list nor the database grows for ever."""
+    """Neither a list nor the database grows with each certificate, unless it was revoked."""
     clock = ShiftedClock()
     async with control_plane(tmp_path, clock) as cf:
         await issue_for(cf, "alice", days=1)
@@ -343,6 +343,19 @@ async def test_what_is_on_record_goes_with_its_end(tmp_path: Path) -> None:
 
         known = cf.running.core.registry.state.operator_certificates.values()
         assert [each.name for each in known] == ["dave"]
+
+
+async def test_a_clock_that_is_ahead_for_a_moment_lets_nobody_in_again(tmp_path: Path) -> None:
+    """A certificate that is issued meanwhile has others forgotten, and no revocation."""
+    clock = ShiftedClock()
+    async with control_plane(tmp_path, clock) as cf:
+        alice = await issue_for(cf, "alice")
+        await revoke(cf, name="alice")
+        clock.shift = timedelta(days=60)
+        await issue_for(cf, "dave")
+        clock.shift = timedelta()
+
+        assert not await may_call(cf, alice)
 
 
 async def test_only_an_operators_certificate_is_revoked(tmp_path: Path) -> None:

@@ -97,12 +97,21 @@ def test_revoking_twice_is_revoking_once() -> None:
 
 
 def test_a_certificate_that_is_not_on_record_is_revoked_all_the_same() -> None:
-    """It is remembered for as long as one may live that was issued now."""
+    """It is listed for as long as one may live that was issued now."""
     decision = revoke_serial(noted(DAVE), 6, NOW, LATER)
 
     assert decision.result == (OperatorCertificate(6, "", LATER, revoked_at=NOW),)
     assert revoked(decision.state) == [6]
-    assert drop_ended_certificates(decision.state, LATER).result == 2
+    assert known_certificates(decision.state, LATER) == ()
+
+
+def test_a_revocation_is_never_forgotten() -> None:
+    """A clock that is far ahead for a moment makes nothing good again."""
+    state = revoke_serial(noted(ALICE, DAVE), 1, NOW, LATER).state
+    decision = drop_ended_certificates(state, LATER)
+
+    assert decision.result == 1
+    assert (sorted(decision.state.operator_certificates), revoked(decision.state)) == ([1], [1])
 
 
 def test_who_is_revoked_meanwhile_gets_no_other_certificate() -> None:
