@@ -161,6 +161,15 @@ class Registry:
         self._wake.set()
         return await request.answer
 
+    async def settled(self) -> State:
+        """Return the State to which all commands before this call led, once it is on disk.
+
+        Raises:
+            StorageError: it could not be written.
+            Unavailable: ``run`` was cancelled.
+        """
+        return (await self.execute(lambda state: Decision(state, None))).state
+
     async def run(self) -> None:
         """Execute commands until cancelled; exactly one task has to run this.
 

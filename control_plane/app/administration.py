@@ -77,7 +77,7 @@ def add_administration(
         xds_server: returns where Envoys connect, at the time of the call.
     """
     settings, registry = core.settings, core.registry
-    budget = CertificateBudget(core.authorities.current, core.profile)
+    budget = CertificateBudget(core.authorities.signing, core.profile)
     app_pb2_grpc.add_AppServiceServicer_to_server(AppService(registry, new_guid), server)
     route_pb2_grpc.add_RouteServiceServicer_to_server(
         RouteService(registry, core.convergence, budget, settings.internal_domains), server

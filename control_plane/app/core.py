@@ -6,7 +6,7 @@ The rule of this module: it is wiring and nothing else. Tests that need no socke
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -52,6 +52,7 @@ from control_plane.server.access.identity_watch import IdentityWatch
 from control_plane.server.access.refusals import RefusalTally
 from control_plane.server.access.validity import Validity
 from control_plane.server.authorities import Authorities
+from control_plane.server.budget import check_every_app
 from control_plane.server.ca_rotation.progress import RotationProgress
 from control_plane.server.ca_rotation.steps import CaRotation, Sources
 from control_plane.server.limits import TokenBuckets
@@ -199,7 +200,7 @@ async def build(settings: Settings, clock: Clock, store: Store) -> Core:
     )
     registry.subscribe(observed.committed)
     progress = RotationProgress(lambda: registry.state, nodes, attestation, ledger, holdings, clock)
-    rotation = _ca_rotation(authorities, progress, profile, clock, settings.internal_domains)
+    rotation = _ca_rotation(authorities, progress, registry, profile, settings)
     metrics.registry.register(AuthorityCollector(rotation))
     expiry = Expiry(
         lambda: registry.state, nodes, holdings, custody, settings.certificate_lifetime, clock
@@ -255,16 +256,18 @@ def _with_uri(secrets: Iterable[IssuedRecord]) -> frozenset[int]:
 def _ca_rotation(
     authorities: Authorities,
     progress: RotationProgress,
+    registry: Registry,
     profile: Profile,
-    clock: Clock,
-    domains: Collection[str],
+    settings: Settings,
 ) -> CaRotation:
+    clock, domains = progress.clock, settings.internal_domains
     sources = Sources(
         lambda: new_authority(clock, new_serial()),
         lambda certificate, key: read_authority_files(certificate, key, clock.now(), domains),
         new_serial,
     )
-    return CaRotation(authorities, progress, sources, profile=profile, clock=clock)
+    check = partial(check_every_app, registry.settled, profile)
+    return CaRotation(authorities, progress, sources, check_sizes=check, clock=clock)
 
 
 def _plan_options(settings: Settings) -> PlanOptions:

@@ -170,7 +170,7 @@ class Ports:
             EnrollmentService(
                 core.registry,
                 core.identities,
-                CertificateBudget(core.authorities.current, core.profile),
+                CertificateBudget(core.authorities.signing, core.profile),
                 is_alive=self._is_alive,
                 applicants=self.applicants,
                 without_tombstone=core.tombstones.unneeded,

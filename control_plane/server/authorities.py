@@ -7,7 +7,8 @@ moment, and code that has to react to a change of the CAs is told of it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from control_plane.ca import Authority, Issuers, Rotation
 
@@ -28,6 +29,7 @@ class Authorities:
         self._keep = keep
         self._observers: list[Callable[[], None]] = []
         self._gone: set[str] = set()
+        self._expected: list[Rotation] = []
         self._writing = asyncio.Lock()
 
     @property
@@ -38,6 +40,19 @@ class Authorities:
     def current(self) -> Authority:
         """Return the CA to sign with, with the certificates that it sends along."""
         return self._rotation.signing
+
+    def signing(self) -> tuple[Authority, ...]:
+        """Return that CA, and the CA that signs after a step that is about to be taken."""
+        return self._rotation.signing, *(each.signing for each in self._expected)
+
+    @contextmanager
+    def expecting(self, rotation: Rotation) -> Iterator[None]:
+        """Have whatever is decided within this context suit what a rotation may become."""
+        self._expected.append(rotation)
+        try:
+            yield
+        finally:
+            self._expected.remove(rotation)
 
     def trust_bundle_pem(self) -> bytes:
         """Return the CA certificates that everybody has to trust."""
@@ -76,7 +91,8 @@ class Authorities:
         """
         async with self._writing:
             before = self._rotation
-            await asyncio.to_thread(self._keep, before, rotation)
+            with self.expecting(rotation):
+                await asyncio.to_thread(self._keep, before, rotation)
             self._rotation = rotation
         there = {each.subject for each in (rotation.active, rotation.other) if each is not None}
         if before.other is not None:

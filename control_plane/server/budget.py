@@ -7,7 +7,7 @@ many instances it has by now.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 from control_plane.ca import Authority, Profile, size_problem
 from control_plane.errors import FailedPrecondition
@@ -29,9 +29,13 @@ checked again when the next instance registers."""
 class CertificateBudget:
     """Compares the largest certificate that an app could need with what TLS clients accept."""
 
-    def __init__(self, authority: Callable[[], Authority], profile: Profile) -> None:
-        """Take the chain that is sent along from the current CA, and the bound from the profile."""
-        self._authority = authority
+    def __init__(self, authorities: Callable[[], Iterable[Authority]], profile: Profile) -> None:
+        """Take the bound from the profile.
+
+        Args:
+            authorities: returns the CAs with whose chains certificates may be sent from now on.
+        """
+        self._authorities = authorities
         self._profile = profile
 
     def check(self, state: State, app: AppGuid, *, field: str = "") -> None:
@@ -46,11 +50,30 @@ class CertificateBudget:
         """
         known = state.apps[app]
         request = c2c_request(state, known, _largest_instance(state, known))
-        problem = size_problem(self._authority(), self._profile, request)
-        if problem:
-            raise FailedPrecondition(
-                f"with this the certificates of app {shown(known.key.name)} {problem}", field=field
-            )
+        for authority in self._authorities():
+            problem = size_problem(authority, self._profile, request)
+            if problem:
+                raise FailedPrecondition(
+                    f"with this the certificates of app {shown(known.key.name)} {problem}",
+                    field=field,
+                )
+
+
+async def check_every_app(
+    settled: Callable[[], Awaitable[State]], profile: Profile, authority: Authority
+) -> None:
+    """Check that every certificate that there is can be served with the chain of a CA.
+
+    Args:
+        settled: returns the State once all that was decided by now is in it.
+
+    Raises:
+        FailedPrecondition: TLS clients would refuse a certificate for its size.
+    """
+    budget = CertificateBudget(lambda: (authority,), profile)
+    state = await settled()
+    for app in state.apps:
+        budget.check(state, app)
 
 
 def _largest_instance(state: State, app: App) -> Instance:

@@ -141,7 +141,7 @@ async def control_plane(
     authority = create_authority(
         "test CA", now=NOON, lifetime=timedelta(days=365), key=new_key_pair(), serial=1
     )
-    budget = CertificateBudget(lambda: authority, Profile(max_chain_bytes=chain_bytes))
+    budget = CertificateBudget(lambda: (authority,), Profile(max_chain_bytes=chain_bytes))
     guids = (f"new-guid-{number}" for number in count(1))
     tokens = (f"token-{number}" for number in count(1))
     token_guids = (f"token-guid-{number}" for number in count(1))

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+from contextlib import suppress
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +17,13 @@ from structlog.testing import capture_logs
 
 from control_plane import log_events
 from control_plane.app import core
-from control_plane.ca import Authority, Stage
+from control_plane.ca import Authority, Profile, Stage, rotation
 from control_plane.errors import FailedPrecondition
+from control_plane.server.budget import CertificateBudget
 from control_plane.settings.own_authority import ROTATION_FILE, read_authority_files
 from control_plane.store.sqlite import SqliteStore
 from tests.security.holders import issued, operator_request
+from tests.security.slow_disk import SlowDisk
 from tests.security.test_ca_rotation import Operator, operator, own_ca, stub_of
 from tests.security.world import bystander, control_plane, refused, told
 from tests.sidecar.platform import Platform
@@ -52,9 +57,9 @@ async def test_a_step_whose_caller_leaves_is_taken(
 ) -> None:
     """What will be on the disk is what counts, and the log says so."""
     async with control_plane(tmp_path) as cf:
-        rotation = cf.running.core.rotation
+        prepare = cf.running.core.rotation.prepare
         with capture_logs() as lines:
-            async with busy(Disk.of(monkeypatch), rotation.prepare()) as preparing:
+            async with busy(Disk.of(monkeypatch), prepare()) as preparing:
                 preparing.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await preparing
@@ -68,11 +73,11 @@ async def test_the_next_step_waits_for_one_whose_caller_left_twice(
 ) -> None:
     """It is decided on what will be on the disk, although nobody waits for that any more."""
     async with control_plane(tmp_path) as cf:
-        rotation = cf.running.core.rotation
-        async with busy(Disk.of(monkeypatch), rotation.prepare()) as preparing:
+        steps = cf.running.core.rotation
+        async with busy(Disk.of(monkeypatch), steps.prepare()) as preparing:
             await leave_twice(preparing)
-            settled = asyncio.ensure_future(rotation.settled())
-            second = asyncio.ensure_future(rotation.prepare())
+            settled = asyncio.ensure_future(steps.settled())
+            second = asyncio.ensure_future(steps.prepare())
             done, _ = await asyncio.wait([settled, second], timeout=0.05)
             assert not done
         await settled
@@ -176,3 +181,70 @@ async def test_who_waits_behind_a_step_is_judged_after_it(
         assert code is grpc.StatusCode.FAILED_PRECONDITION
         assert why.startswith("your own certificate was signed by the CA that would leave")
         assert stage(cf) is Stage.ACTIVATED
+
+
+async def fill(cf: Platform, app: str) -> str:
+    """Give an app so many routes that one more is too much for the prepared CA; return that one.
+
+    It is not too much for the CA that signs, since a route takes less than what the other CA sends
+    more than this one does.
+    """
+    made, number = cf.running.core, 0
+    after = rotation.activate(made.rotation.rotation, datetime.now(UTC), 1).signing
+    budget = CertificateBudget(lambda: (after,), made.profile)
+    with suppress(FailedPrecondition):
+        while True:
+            (guid,) = made.registry.state.apps
+            budget.check(made.registry.state, guid)
+            number += 1
+            await cf.map_route(app, f"r{number}")
+    await cf.unmap_route(app, f"r{number}")
+    return f"r{number}"
+
+
+@pytest.fixture
+def short_chains(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have clients take so little in a handshake that a few routes fill it."""
+    monkeypatch.setattr(core, "Profile", partial(Profile, max_chain_bytes=4_000))
+
+
+@pytest.mark.usefixtures("short_chains")
+async def test_a_route_that_is_mapped_while_a_ca_is_activated_fits_both(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The CA that is about to sign sends more along, for which there has to be room, too."""
+    async with control_plane(tmp_path) as cf, operator(cf) as op:
+        await cf.create_app("shop")
+        await op.prepare()
+        one_more = await fill(cf, "shop")
+        async with busy(Disk.of(monkeypatch), op.activate(force=True)) as activating:
+            code, why = await refused(cf.map_route("shop", one_more))
+            assert not activating.done()
+        await activating
+
+        assert code is grpc.StatusCode.FAILED_PRECONDITION
+        assert why.startswith("with this the certificates of app 'shop' would take ")
+
+
+@pytest.mark.usefixtures("short_chains")
+async def test_a_route_that_is_being_mapped_counts_when_a_ca_is_activated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was decided on with the old CA, and is not on disk yet."""
+    disk = SlowDisk()
+    async with control_plane(tmp_path) as cf, operator(cf) as op:
+        await cf.create_app("shop")
+        await op.prepare()
+        one_more = await fill(cf, "shop")
+        disk.slows_down(monkeypatch)
+        mapping = asyncio.ensure_future(cf.map_route("shop", one_more))
+        await disk.begun.wait()
+        activating = asyncio.ensure_future(refused(op.activate(force=True)))
+        await asyncio.wait([activating], timeout=0.05)
+        disk.go_on.set()
+        await mapping
+        code, why = await activating
+
+        assert code is grpc.StatusCode.FAILED_PRECONDITION
+        assert why.startswith("with this the certificates of app 'shop' would take ")
+        assert stage(cf) is Stage.PREPARED

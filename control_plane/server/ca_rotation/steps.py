@@ -9,7 +9,7 @@ disk holds up nobody else.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from pathlib import Path
 import structlog
 
 from control_plane import log_events
-from control_plane.ca import Authority, Profile, Rotation, Stage
+from control_plane.ca import Authority, Rotation, Stage
 from control_plane.ca import rotation as steps
 from control_plane.clock import Clock
 from control_plane.errors import (
@@ -28,7 +28,6 @@ from control_plane.errors import (
 )
 from control_plane.model.spec import DEFAULT_ORG, DEFAULT_SPACE
 from control_plane.server.authorities import Authorities
-from control_plane.server.budget import CertificateBudget
 from control_plane.server.ca_rotation.progress import Leaving, Look, Readiness, RotationProgress
 from control_plane.undisturbed import undisturbed
 
@@ -63,13 +62,18 @@ class CaRotation:
         progress: RotationProgress,
         sources: Sources,
         *,
-        profile: Profile,
+        check_sizes: Callable[[Authority], Awaitable[None]],
         clock: Clock,
     ) -> None:
-        """Rotate these CAs."""
+        """Rotate these CAs.
+
+        Args:
+            check_sizes: raises FailedPrecondition if an app's certificates would be too large with
+                the chain of a CA.
+        """
         self._authorities = authorities
         self._sources = sources
-        self._profile = profile
+        self._check_sizes = check_sizes
         self._clock = clock
         self._step = asyncio.Lock()
         self._log = structlog.get_logger(__name__)
@@ -138,10 +142,11 @@ class CaRotation:
         """
         async with self._turn():
             after = steps.activate(self.rotation, self._clock.now(), self._sources.new_serial())
-            readiness = self.progress.trusting(after.active).at_once()
-            self._require(readiness, "trust the new CA", force=force)
-            self._check_sizes(after)
-            await self._take(after, log_events.CA_ACTIVATED, after.active)
+            with self._authorities.expecting(after):
+                await self._check_sizes(after.signing)
+                readiness = self.progress.trusting(after.active).at_once()
+                self._require(readiness, "trust the new CA", force=force)
+                await self._take(after, log_events.CA_ACTIVATED, after.active)
 
     async def undo_activate(self, *, force: bool = False) -> None:
         """Make the CA sign that signed before.
@@ -154,8 +159,9 @@ class CaRotation:
         async with self._turn():
             now, serial = self._clock.now(), self._sources.new_serial()
             after = steps.undo_activate(self.rotation, now, serial, force=force)
-            self._check_sizes(after)
-            await self._take(after, log_events.CA_ACTIVATE_UNDONE, after.active)
+            with self._authorities.expecting(after):
+                await self._check_sizes(after.signing)
+                await self._take(after, log_events.CA_ACTIVATE_UNDONE, after.active)
 
     async def retire(self, *, force: bool = False, caller: str = "") -> None:
         """Forget the CA that signed before.
@@ -274,9 +280,3 @@ class CaRotation:
         if len(readiness.waiting) > SHOWN:
             shown.append(f"{len(readiness.waiting) - SHOWN} more")
         return ", ".join(shown)
-
-    def _check_sizes(self, after: Rotation) -> None:
-        budget = CertificateBudget(lambda: after.signing, self._profile)
-        state = self.progress.state()
-        for app in state.apps:
-            budget.check(state, app)

@@ -12,7 +12,6 @@ from control_plane.api.v1 import certificate_authority_pb2
 from control_plane.ca import (
     Authority,
     InstanceIdentity,
-    Profile,
     create_authority,
     new_key_pair,
     rotation,
@@ -278,7 +277,7 @@ async def test_what_is_shown_of_a_fleet_gives_way_to_others() -> None:
         Authorities(activated, lambda _before, _after: None),
         progress,
         cast("Sources", None),
-        profile=Profile(),
+        check_sizes=cast("Any", None),
         clock=here.clock,
     )
     service = CertificateAuthorityService(steps, here.clock)

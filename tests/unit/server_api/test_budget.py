@@ -54,7 +54,7 @@ def fits(budget: CertificateBudget, count: int) -> bool:
 
 def test_what_is_accepted_can_be_issued_for_every_instance(authority: Authority) -> None:
     """At the last accepted route, the certificates of an app's instances are within the bound."""
-    budget = CertificateBudget(lambda: authority, PROFILE)
+    budget = CertificateBudget(lambda: (authority,), PROFILE)
     most = next(count for count in range(1000) if not fits(budget, count + 1))
     state = with_routes(most)
     for number, address in enumerate(["10.255.0.4", "2001:db8:1:2:3:4:5:6"]):
@@ -71,7 +71,9 @@ def test_what_is_accepted_can_be_issued_for_every_instance(authority: Authority)
 def test_the_refusal_says_what_to_do(authority: Authority) -> None:
     """The sentence has the app, both sizes and the way out, and names the field that it is told."""
     with pytest.raises(FailedPrecondition) as caught:
-        CertificateBudget(lambda: authority, PROFILE).check(with_routes(200), B, field="hostname")
+        CertificateBudget(lambda: (authority,), PROFILE).check(
+            with_routes(200), B, field="hostname"
+        )
 
     assert caught.value.field == "hostname"
     assert caught.value.rule.startswith("with this the certificates of app 'app-b' would take ")
@@ -83,7 +85,7 @@ def test_the_refusal_says_what_to_do(authority: Authority) -> None:
 
 def test_an_index_above_the_usual_counts(authority: Authority) -> None:
     """Per-index names grow with the index, so an app of a thousand instances is measured anew."""
-    budget = CertificateBudget(lambda: authority, PROFILE)
+    budget = CertificateBudget(lambda: (authority,), PROFILE)
     most = next(count for count in range(1000) if not fits(budget, count + 1))
     state = with_routes(most)
     for number in range(1001):
