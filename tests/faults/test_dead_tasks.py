@@ -34,18 +34,27 @@ TASKS = (
 
 DEFECT = """
 import asyncio, sys
+from control_plane.app import ControlPlane
 from control_plane.cli.main import main
 from control_plane.reconciler.reconciler import Reconciler
 
+is_up = asyncio.Event()
+enter = ControlPlane.__aenter__
+
+async def starts(self):
+    plane = await enter(self)
+    is_up.set()
+    return plane
+
 async def dies(self):
-    await asyncio.sleep(0.2)
+    await is_up.wait()
     raise RuntimeError("a defect")
 
-Reconciler.run = dies
+ControlPlane.__aenter__, Reconciler.run = starts, dies
 sys.argv[0] = "c2c"
 main()
 """
-"""The command that operators type, with a defect in one of its parts."""
+"""The command that operators type, with a defect in one of its parts once it has started."""
 
 
 @pytest.mark.parametrize("name", TASKS)
