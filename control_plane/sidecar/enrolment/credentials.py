@@ -2,7 +2,7 @@
 
 The rule of this module: the current credentials are on disk. Code that opens a connection asks for
 the credentials at that moment, and code that depends on them is told when they change. A slow disk
-holds up only the task that stores something, because this process answers DNS queries, too.
+holds up only the task that uses it, because this process answers DNS queries, too.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ class LiveCredentials:
         """The fingerprints of the CA certificates that are trusted now."""
         return self._trusted
 
-    def check_room(self) -> None:
+    async def check_room(self) -> None:
         """Return if the disk has room for other credentials.
 
         Raises:
             StorageError: the disk is full, or cannot be written to for another reason.
         """
-        self._directory.check_room()
+        await asyncio.to_thread(self._directory.check_room)
 
     def watch(self, watcher: Callable[[Credentials], None]) -> None:
         """Have a function called after each change is on disk; it must return at once."""

@@ -193,7 +193,7 @@ class Renewal:
         try:
             asked = self._live.current
             # Once another identity is issued, the control plane ends streams that show this one.
-            self._live.check_room()
+            await self._live.check_room()
             place = await self._place()
             new = await renew(self._server, asked, new_key=self._new_key, place=place)
             await self._live.renewed(new.identity, new.trust_bundle, asked=asked)

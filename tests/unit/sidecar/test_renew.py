@@ -170,6 +170,16 @@ async def test_a_bundle_that_cannot_be_read_is_refused(ca: Authority) -> None:
             await renew(server, credentials(ca, now=datetime.now(UTC)), new_key=new_key_pair)
 
 
+@pytest.fixture
+def no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have what a thread would do be done at once, so that a test waits for the clock only."""
+
+    async def at_once(work: Callable[[], object]) -> object:
+        return work()
+
+    monkeypatch.setattr(asyncio, "to_thread", at_once)
+
+
 @asynccontextmanager
 async def _renewal(
     directory: Path,
@@ -227,6 +237,7 @@ async def test_a_renewal_that_fails_is_repeated_and_grows_louder(tmp_path: Path)
     assert over["reason"].endswith("start the sidecar again with a new token (c2c join-token))")
 
 
+@pytest.mark.usefixtures("no_threads")
 async def test_nothing_is_renewed_before_its_time(tmp_path: Path) -> None:
     """Half of the life passes before a key is made for the next."""
     keys = Keys()
@@ -239,6 +250,7 @@ async def test_nothing_is_renewed_before_its_time(tmp_path: Path) -> None:
         assert len(keys.made) == 1
 
 
+@pytest.mark.usefixtures("no_threads")
 async def test_a_clock_that_was_set_is_noticed_within_a_minute(tmp_path: Path) -> None:
     """Whoever slept until then by the clock of before would sleep past its end."""
     keys = Keys()
@@ -268,6 +280,7 @@ async def test_a_clock_that_was_set_back_too_far_is_said_within_a_minute(tmp_pat
     assert told["not_after"] == live.current.identity.not_after
 
 
+@pytest.mark.usefixtures("no_threads")
 @pytest.mark.parametrize("lifetime", [LIFETIME, timedelta(minutes=10)], ids=["long", "short"])
 async def test_the_longest_pause_is_a_minute_or_a_twentieth_of_a_shorter_life(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lifetime: timedelta

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
+from control_plane.ca import new_key_pair
 from control_plane.clock import SystemClock
+from control_plane.settings import SocketAddress
 from control_plane.sidecar.app_trust import AppTrust
 from control_plane.sidecar.directory import Credentials, SidecarDirectory
 from control_plane.sidecar.enrolment.credentials import LiveCredentials
+from control_plane.sidecar.enrolment.renew import Renewal
 from control_plane.sidecar.reports.app_ports import LivePorts
 from tests.slow_disk import Disk, busy
 from tests.unit.reconciler.clocks import settled
@@ -25,7 +29,9 @@ NEW = credentials(authority("new"), serial=2)
 @pytest.fixture
 def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
     """Return the disk that files are written to from the moment that the test says so."""
-    return Disk.of(monkeypatch)
+    made = Disk.of(monkeypatch)
+    monkeypatch.setattr(os, "posix_fallocate", lambda *_: made.sync(0))
+    return made
 
 
 def is_kept(files: SidecarDirectory, live: LiveCredentials, expected: Credentials) -> bool:
@@ -43,6 +49,13 @@ def renewed(files: SidecarDirectory) -> Awaitable[None]:
     """Take another identity."""
     live = LiveCredentials(files, MEMBER.credentials)
     return live.renewed(NEW.identity, NEW.trust_bundle, asked=live.current)
+
+
+async def looked_for_room(files: SidecarDirectory) -> None:
+    """Be about to ask for another identity, which has to fit on the disk."""
+    live, nobody = LiveCredentials(files, MEMBER.credentials), SocketAddress("127.0.0.1", 1)
+    live.renewal_wanted.set()
+    await Renewal(nobody, live, new_key=new_key_pair, clock=SystemClock(), draw=lambda: 0.5).run()
 
 
 def trusted(files: SidecarDirectory) -> Awaitable[None]:
@@ -72,7 +85,9 @@ def exported_again(files: SidecarDirectory) -> Awaitable[None]:
     return trust.run()
 
 
-@pytest.mark.parametrize("keep", [renewed, trusted, ports_told, exported, exported_again])
+@pytest.mark.parametrize(
+    "keep", [renewed, looked_for_room, trusted, ports_told, exported, exported_again]
+)
 async def test_others_have_their_turn_meanwhile(
     tmp_path: Path, disk: Disk, keep: Callable[[SidecarDirectory], Awaitable[None]]
 ) -> None:
