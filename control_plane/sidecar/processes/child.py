@@ -124,8 +124,12 @@ class Child:
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal to the process itself, unless it has ended."""
-        with suppress(ProcessLookupError):
-            self._process.send_signal(number)
+        if not self.has_ended:
+            with suppress(ProcessLookupError):
+                # Popen, which asyncio uses for this, would first look whether the process has ended
+                # and take its exit code, of which asyncio is then told nothing (Python before
+                # 3.13.2).
+                os.kill(self.pid, number)
 
     async def stop(self, seconds: float, hurry: asyncio.Event) -> int:
         """End the process and its group, and return its exit code.

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,28 @@ async def test_what_a_process_started_does_not_outlive_it() -> None:
         return not living(child.pid)
 
     await until(is_gone, what="nothing of it is left")
+
+
+def wait_unheard(child: Child) -> None:
+    """Wait until a process has ended, while asyncio has no turn to be told of that."""
+    while living(child.pid):
+        time.sleep(0.01)
+
+
+async def test_a_signal_takes_away_no_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that ends while a signal is passed on to it has ended with the code of its own."""
+    looked: list[subprocess.Popen[bytes]] = []
+
+    def poll(process: subprocess.Popen[bytes]) -> None:
+        looked.append(process)
+
+    child = await Child.start(("sh", "-c", "exit 7"), os.environ)
+    wait_unheard(child)
+    monkeypatch.setattr(subprocess.Popen, "poll", poll)
+    child.send(signal.SIGHUP)
+
+    assert looked == []
+    assert await child.ended() == 7
 
 
 async def test_a_hurry_ends_the_time_that_a_process_has() -> None:
