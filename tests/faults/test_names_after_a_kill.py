@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,20 @@ from tests.sidecar.process import Sidecar
 from tests.sidecar.scene import Caller
 
 SECOND = "second.apps.internal"
+
+PATIENT = """
+import sys
+from control_plane.cli.main import main
+from control_plane.sidecar.reports import readiness
+
+readiness.NOT_SERVING_SECONDS = 3600.0
+sys.argv[0] = "c2c"
+main()
+"""
+"""A sidecar that does not report an Envoy that stands still, however long a start takes here.
+
+No name would lead to its instance then.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +80,8 @@ async def resolved(directory: Path) -> AsyncIterator[Resolved]:
     """Run the scene until its name leads to its instance, and that is on the disk."""
     port = free_port()
     options = ("--dns-address", f"127.0.0.1:{port}")
-    async with scene(directory) as here, here.instance(*options) as instance:
+    program = (sys.executable, "-P", "-c", PATIENT)
+    async with scene(directory) as here, here.instance(*options, program=program) as instance:
         made = Resolved(here, instance, port)
         await made.until_it_leads(NAME, [here.address])
         await here.cp.recorded(await here.serial())

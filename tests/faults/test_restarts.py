@@ -7,7 +7,7 @@ import re
 import signal
 import sqlite3
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from control_plane.store.schema import APPS
 from tests.envoy.apps import http1, tcp_app
 from tests.envoy.harness import Envoy, unique_address, until
 from tests.faults.plane import Plane, plane
+from tests.installed import C2C
 from tests.sidecar.platform import free_port
 from tests.sidecar.process import Sidecar, sidecar
 from tests.sidecar.scene import Caller
@@ -59,7 +60,9 @@ class Scene:
     directory: Path
 
     @contextlib.asynccontextmanager
-    async def instance(self, *options: str, again: bool = False) -> AsyncIterator[Sidecar]:
+    async def instance(
+        self, *options: str, again: bool = False, program: Sequence[str] = (C2C,)
+    ) -> AsyncIterator[Sidecar]:
         """Run the instance until the block ends, with the identity of before if ``again``.
 
         After it no stream may be left.
@@ -67,7 +70,7 @@ class Scene:
         ticket = None if again else await self.cp.ticket("app-b")
         server = ("--server", str(self.cp.settings.enroll_address)) if again else ()
         told = (*server, "--address", self.address, "--app-port", str(self.port), *options)
-        async with sidecar(ticket, self.directory, *told) as running:
+        async with sidecar(ticket, self.directory, *told, program=program) as running:
             await running.logged("envoy.started")
             await self.caller.reaches(self.address)
             yield running

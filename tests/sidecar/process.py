@@ -95,6 +95,7 @@ async def sidecar(
     *options: str,
     command: Sequence[str] = (),
     variables: Mapping[str, str] | None = None,
+    program: Sequence[str] = (C2C,),
 ) -> AsyncIterator[Sidecar]:
     """Run ``c2c sidecar`` until the block ends.
 
@@ -104,6 +105,7 @@ async def sidecar(
         options: more of its options.
         command: the app.
         variables: more of its variables.
+        program: what is run in the place of ``c2c``.
     """
     environment = {**os.environ, **(variables or {}), "C2C_SIDECAR_DIR": str(directory)}
     if ticket is not None:
@@ -111,7 +113,7 @@ async def sidecar(
         environment["C2C_SIDECAR_TOKEN"] = ticket.token
         environment["C2C_SIDECAR_FINGERPRINT"] = ticket.fingerprint
     process = await asyncio.create_subprocess_exec(
-        C2C,
+        *program,
         "sidecar",
         *("--log-format", "json", "--offline-wait", "0s", "--drain-time", "1s"),
         *options,
