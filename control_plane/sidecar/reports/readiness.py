@@ -95,6 +95,7 @@ class InstanceObserver:
         self._prober = Prober()
         self._has_served = False
         self._well_at = clock.monotonic()
+        self._looks_since = 0
         self._exposed: dict[tuple[Address, Port], bool] = {}
 
     async def observe(self) -> Observation:
@@ -120,11 +121,15 @@ class InstanceObserver:
         """Tell whether port 61443 shows no certificate because Envoy hangs, for a while already.
 
         If it never showed one, there may be nothing to serve yet; but then Envoy itself answers.
+        One look does not suffice: if this process stood still for a while, as in a container that
+        was paused, the look that was under way then has no time left.
         """
         self._has_served = self._has_served or bool(serial)
+        self._looks_since += 1
         if serial or not (self._has_served or await self._admin.is_silent()):
-            self._well_at = self._clock.monotonic()
-        return self._clock.monotonic() - self._well_at >= NOT_SERVING_SECONDS
+            self._well_at, self._looks_since = self._clock.monotonic(), 0
+        is_long = self._clock.monotonic() - self._well_at >= NOT_SERVING_SECONDS
+        return is_long and self._looks_since > 1
 
     async def _is_exposed(self, address: Address, port: Port) -> bool:
         if not await _accepts(address, port):

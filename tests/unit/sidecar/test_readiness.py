@@ -207,6 +207,10 @@ async def test_who_showed_a_certificate_and_shows_none_for_a_while_serves_no_mor
     assert await seen(0, 0.1)
     assert not await seen(8, 60)
     assert not await seen(0, 1)
+    assert not await seen(9, 0)
+    # Nobody looked meanwhile, as where the sidecar stood still.
+    assert not await seen(0, 60)
+    assert await seen(0, 0)
 
 
 async def test_an_envoy_that_never_answered_serves_nothing(
