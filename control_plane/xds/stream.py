@@ -73,10 +73,11 @@ class Stream:
         self.node: Node | None = None
         self.machines: dict[TypeUrl, Machine] = {}
         self._translation = Translation(self.machines, self._limits)
-        self._withdrawal = Withdrawal(types, self.machines, self._at_rest, self.content)
-        self._ordering = Ordering(
-            types, self.machines, self._at_rest, self.content, self._withdrawal
-        )
+        # They refer to the translation and not to this stream: a reference cycle would keep a
+        # stream that has ended, with the keys in its snapshot, until the garbage collector comes.
+        content = self._translation.content
+        self._withdrawal = Withdrawal(types, self.machines, self._at_rest, content)
+        self._ordering = Ordering(types, self.machines, self._at_rest, content, self._withdrawal)
 
     def identify(self, request: Request) -> Connected | None:
         """Take the node of a request; the node of the first request identifies the client.
@@ -142,8 +143,7 @@ class Stream:
             url: the type.
             snapshot: all that the node should have.
         """
-        content = snapshot.of_type(url)
-        return self._translation.view(url, content) if content.variants else content
+        return self._translation.content(url, snapshot)
 
     def as_told(self, reply: Reply) -> Reply:
         """Return a response as the client gets it, with the constraints of its variants."""

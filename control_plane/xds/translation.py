@@ -24,7 +24,7 @@ from control_plane.xds.locators import (
 )
 from control_plane.xds.messages import DeltaRequest, Reply, Request, SotwRequest
 from control_plane.xds.resource import TypeUrl
-from control_plane.xds.snapshot import TypeSnapshot
+from control_plane.xds.snapshot import Snapshot, TypeSnapshot
 from control_plane.xds.sotw import SotwMachine
 from control_plane.xds.variants import Variants
 
@@ -92,9 +92,10 @@ class Translation:
         """Tell whether the same names may come to mean other resources for the client."""
         return url in self._variants
 
-    def view(self, url: TypeUrl, content: TypeSnapshot) -> TypeSnapshot:
-        """Return what the client should have of a type that has variants."""
-        return self._of(self._machines[url]).view(content)
+    def content(self, url: TypeUrl, snapshot: Snapshot) -> TypeSnapshot:
+        """Return what the client should have of a type, as ``Stream.content`` says."""
+        content = snapshot.of_type(url)
+        return self._of(self._machines[url]).view(content) if content.variants else content
 
     def told(self, reply: Reply) -> Reply:
         """Return a response as the client gets it, with the constraints of its variants."""

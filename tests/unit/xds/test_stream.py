@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable
+from weakref import ref
 
 import pytest
 
@@ -713,3 +715,24 @@ def test_what_is_owed_is_sent_although_the_client_is_in_step() -> None:
     assert peer.stream.in_step(peer.snapshot)
     assert not peer.stream.rests(peer.snapshot)
     assert peer.hear() == ["3 SDS s@1"]
+
+
+@pytest.mark.parametrize("variant", [SotwPeer, DeltaPeer])
+def test_a_stream_that_is_over_needs_no_garbage_collector(
+    variant: type[SotwPeer | DeltaPeer],
+) -> None:
+    """A stream is freed with its last user, because the collector comes by once in weeks."""
+    gc.disable()
+    try:
+        peer = variant(CDS="c@1", EDS="c@1", LDS="l@1", RDS="r@1{env=prod} r@2{!env}")
+        for short, names in {"CDS": (), "EDS": ("c",), "LDS": (), "RDS": ("r",)}.items():
+            peer.ask(short, *names)
+        for short in list(peer.nonces):
+            peer.ack(short)
+        peer.put(CDS="", LDS="")
+        stream = ref(peer.stream)
+        del peer
+
+        assert stream() is None
+    finally:
+        gc.enable()
