@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from weakref import ref
 
 import grpc
 import pytest
@@ -37,6 +39,7 @@ from tests.security.world import (
     xds_address,
 )
 from tests.sidecar.platform import Platform
+from tests.waiting import eventually
 from tests.xds_client import PATIENCE
 
 GOOD = sidecar_pb2.ReportRequest(exposed_ports=[8080])
@@ -189,6 +192,21 @@ async def test_an_instance_reports_on_its_newest_stream(tmp_path: Path) -> None:
             grpc.StatusCode.UNAVAILABLE,
             "this instance reports on a newer stream",
         )
+
+
+async def test_a_stream_of_reports_that_was_ended_is_freed_at_once(tmp_path: Path) -> None:
+    """Nothing is left for the garbage collector, which looks at old objects once in weeks."""
+    async with reporting(tmp_path) as (_, _, channel):
+        old = await _keep(channel, GOOD)
+        (kept,) = [ref(each) for each in gc.get_objects() if type(each) is Reporting]
+        gc.disable()
+        try:
+            await _keep(channel, GOOD)
+            await _ended(old)
+
+            await eventually(lambda: kept() is None, "what the stream worked with is freed")
+        finally:
+            gc.enable()
 
 
 async def test_a_stream_of_reports_that_outlives_the_next_ends_as_it_should(

@@ -19,11 +19,13 @@ from control_plane.errors import PeerLimitExceeded, Unavailable
 from control_plane.server.access.admission import Context
 from control_plane.server.access.peers import caller
 from control_plane.server.access.refusals import RefusalTally
-from control_plane.server.access.wrapping import reading_its_requests
+from control_plane.server.access.wrapping import (
+    Behaviour,
+    leaving_nothing,
+    reading_its_requests,
+)
 from control_plane.server.limits import ServerLimits, TokenBuckets
 from control_plane.server.status import end_call
-
-_Behaviour = Callable[[Any, Context], Awaitable[Any]]
 
 
 class CallLimits(grpc.aio.ServerInterceptor):
@@ -62,7 +64,7 @@ class CallLimits(grpc.aio.ServerInterceptor):
         bounded = self._bounded(behaviour, handler_call_details.method)
         return reading_its_requests(handler, bounded)
 
-    def _bounded(self, behaviour: _Behaviour, method: str) -> _Behaviour:
+    def _bounded(self, behaviour: Behaviour, method: str) -> Behaviour:
         async def bounded(requests: AsyncIterator[Any], context: Context) -> Any:  # noqa: ANN401 - any message
             who = await self._enter(context, method)
             try:
@@ -70,7 +72,7 @@ class CallLimits(grpc.aio.ServerInterceptor):
             finally:
                 self._leave(who)
 
-        return bounded
+        return leaving_nothing(bounded)
 
     async def _enter(self, context: Context, method: str) -> str:
         """Count a call and return its client; end the call if the client has made too many."""

@@ -1,15 +1,26 @@
-"""Methods as interceptors wrap them that run before the request is there.
+"""Methods as they are wrapped around others.
 
-The rule of this module: such a method reads its requests from a stream, even if there is only one.
-gRPC would wait for that one request itself, and would only then run anything.
+The rules of this module:
+
+- A method that runs before the request is there reads its requests from a stream, even if there is
+  only one. gRPC would wait for that one request itself, and would only then run anything.
+- A call that was open for long leaves nothing behind that only the garbage collector finds. It
+  looks at what is old once in weeks or months (``app/process.py``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import traceback
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import grpc
+
+from control_plane.server.access.admission import Context
+
+Behaviour = Callable[[AsyncIterator[Any], Context], Awaitable[Any]]
+"""A method that reads its requests from a stream, and returns its response or writes to a
+stream."""
 
 
 def reading_its_requests(
@@ -30,3 +41,24 @@ def reading_its_requests(
         behaviour, handler.request_deserializer, handler.response_serializer
     )
     return method
+
+
+def leaving_nothing(behaviour: Behaviour) -> Behaviour:
+    """Return a method that does the same, and keeps nothing once it was ended with a status.
+
+    gRPC keeps the exception that ends a call with the call. The exception has the frames through
+    which it came, and these have the call: a cycle, and in it all that the method worked with.
+    """
+
+    async def left(requests: AsyncIterator[Any], context: Context) -> Any:  # noqa: ANN401 - any message
+        try:
+            return await behaviour(requests, context)
+        except BaseException as error:
+            failure: BaseException | None = error
+            while failure is not None:
+                traceback.clear_frames(failure.__traceback__)
+                failure = failure.__context__
+            del requests, context  # of this frame, which is among them
+            raise
+
+    return left

@@ -28,6 +28,7 @@ from control_plane.server.access.admission import Admission, Context, Everybody,
 from control_plane.server.access.arrivals import Arrivals
 from control_plane.server.access.peers import caller, identities_in
 from control_plane.server.access.refusals import RefusalTally
+from control_plane.server.access.wrapping import leaving_nothing
 from control_plane.server.discovery.methods import SERVICES, DiscoveryMethods
 from control_plane.server.discovery.polling import Polling
 from control_plane.server.discovery.serving import ServedBy, Serving
@@ -169,7 +170,7 @@ class DiscoveryService:
                 await self._run(live, context, Serving(live, context, self._by).run)
                 await _abort(live, context)
 
-        return grpc.stream_stream_rpc_method_handler(serve)
+        return grpc.stream_stream_rpc_method_handler(leaving_nothing(serve))
 
     def _polled(self, only: TypeUrl | None) -> grpc.RpcMethodHandler[bytes, bytes]:
         sotw, name, seconds = Variant.SOTW, self._by.identifier, self._limits.poll_seconds

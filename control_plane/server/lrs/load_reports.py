@@ -30,6 +30,7 @@ from control_plane.nodes import Credential, Nodes
 from control_plane.server.access.admission import Admission, Context, Everybody, admitted
 from control_plane.server.access.arrivals import Arrivals
 from control_plane.server.access.certificate_end import while_valid
+from control_plane.server.access.wrapping import leaving_nothing
 from control_plane.server.limits import ServerLimits
 from control_plane.server.lrs.wire_load_reports import encode_load_question, parse_load_report
 from control_plane.server.status import end_call
@@ -129,7 +130,9 @@ class LoadReportingService:
         async def serve(_: AsyncIterator[bytes], context: Context) -> None:
             await self._serve(context)
 
-        handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.stream_stream_rpc_method_handler(serve)
+        handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.stream_stream_rpc_method_handler(
+            leaving_nothing(serve)
+        )
         server.add_generic_rpc_handlers(
             [grpc.method_handlers_generic_handler(SERVICE, {METHOD: handler})]
         )

@@ -197,9 +197,7 @@ class SidecarService(sidecar_pb2_grpc.SidecarServiceServicer):
             turn=lambda: self._pace.turn(instance),
             clock=self._clock,
         )
-        before = self._kept.get(instance)
-        if before is not None:
-            before.end(Unavailable("this instance reports on a newer stream"))
+        self._end_older(instance)
         self._kept[instance] = reporting
         try:
             with reports.custody.watched(instance, reporting.wake):
@@ -207,6 +205,11 @@ class SidecarService(sidecar_pb2_grpc.SidecarServiceServicer):
         finally:
             if self._kept.get(instance) is reporting:
                 del self._kept[instance]
+
+    def _end_older(self, instance: InstanceGuid) -> None:
+        older = self._kept.get(instance)
+        if older is not None:
+            older.end(Unavailable("this instance reports on a newer stream"))
 
 
 def _parse_serial(text: str) -> int | None:
