@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import structlog
-from sqlalchemy import URL, Table, bindparam, create_engine, delete, event, insert, select, text
+from sqlalchemy import URL, create_engine, event, text
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import SQLAlchemyError
@@ -28,7 +28,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from control_plane import log_events
 from control_plane.errors import StorageError
 from control_plane.model.change import Change, merged
-from control_plane.model.entities import Entity, Instance
+from control_plane.model.entities import Entity
 from control_plane.store.files import (
     check_private,
     private_directory,
@@ -38,14 +38,19 @@ from control_plane.store.files import (
 from control_plane.store.lock import DirectoryLock
 from control_plane.store.migrations import migrate
 from control_plane.store.protocol import IssuedRecord
-from control_plane.store.rows import TABLES, Row, entity_of, row_of, rows_of
-from control_plane.store.schema import INSTANCES, ISSUED
+from control_plane.store.rows import TABLES, Row, entity_of, rows_of
+from control_plane.store.schema import ISSUED
+from control_plane.store.statements import (
+    WITHOUT_INSTANCE,
+    delete_entities,
+    forget_issued,
+    forget_strangers,
+    insert_entities,
+    record,
+)
 from control_plane.store.unusable import ROOM, damaged, reason_of, unusable
 
 T = TypeVar("T")
-
-_WITHOUT_INSTANCE = delete(ISSUED).where(ISSUED.c.instance_guid.not_in(select(INSTANCES.c.guid)))
-"""Deletes records that were written after their instances were removed; nothing else would."""
 
 _TURN_SECONDS = 30.0
 """How long a transaction waits for those before it: as long as ``c2c`` waits for an answer."""
@@ -112,10 +117,11 @@ class SqliteStore:
         net, loop = merged(changes), asyncio.get_running_loop()
 
         def work(connection: Connection) -> None:
-            _record(connection, records)
-            _delete(connection, [*net.drops, *net.puts])
-            _insert(connection, net.puts)
-            _forget_issued(connection, net.drops)
+            record(connection, records)
+            delete_entities(connection, [*net.drops, *net.puts])
+            insert_entities(connection, net.puts)
+            forget_issued(connection, net.drops)
+            forget_strangers(connection, records)
             if meanwhile is not None:
                 loop.call_soon_threadsafe(meanwhile)
 
@@ -123,16 +129,19 @@ class SqliteStore:
 
     async def record_issued(self, records: Sequence[IssuedRecord]) -> None:
         """Remember certificates; each replaces the one before of the same instance and secret."""
+
+        def work(connection: Connection) -> None:
+            record(connection, records)
+            forget_strangers(connection, records)
+
         if records:
-            await self._writing(lambda connection: _record(connection, records))
+            await self._writing(work)
 
     async def issued(self) -> list[IssuedRecord]:
-        """Return the newest record of each secret of each instance that exists."""
-        # A record may have been written after its instance was removed, since the last start.
-        known = rows_of(ISSUED).join(INSTANCES, ISSUED.c.instance_guid == INSTANCES.c.guid)
+        """Return the newest record of each secret of each instance."""
 
         def work(connection: Connection) -> list[IssuedRecord]:
-            rows = connection.execute(known.order_by(*ISSUED.primary_key))
+            rows = connection.execute(rows_of(ISSUED).order_by(*ISSUED.primary_key))
             return self._read(rows.mappings(), IssuedRecord)
 
         return await self._reading(work)
@@ -155,7 +164,7 @@ class SqliteStore:
             migrate(connection, str(self._path))
         except ValueError as error:
             raise damaged(self._path, str(error)) from error
-        connection.execute(_WITHOUT_INSTANCE)
+        connection.execute(WITHOUT_INSTANCE)
         if row := connection.execute(text("PRAGMA foreign_key_check")).first():
             raise damaged(
                 self._path, f"a row of {row[0]} refers to one of {row[2]} that is missing"
@@ -251,44 +260,3 @@ def _make_private(path: Path) -> bool:
         write_private(path, b"")
     check_private(path)
     return is_missing
-
-
-def _by_table(entities: Iterable[Entity]) -> dict[Table, list[Row]]:
-    rows: dict[Table, list[Row]] = {}
-    for entity in entities:
-        rows.setdefault(TABLES[type(entity)], []).append(row_of(entity))
-    return rows
-
-
-def _delete(connection: Connection, entities: Iterable[Entity]) -> None:
-    for table, rows in _by_table(entities).items():
-        _delete_rows(connection, table, rows)
-
-
-def _insert(connection: Connection, entities: Iterable[Entity]) -> None:
-    for table, rows in _by_table(entities).items():
-        connection.execute(insert(table), rows)
-
-
-def _delete_rows(connection: Connection, table: Table, rows: Iterable[Row]) -> None:
-    """Delete the rows with the same primary keys as these."""
-    columns = table.primary_key.columns
-    statement = delete(table).where(
-        *(column == bindparam(f"old_{column.key}") for column in columns)
-    )
-    keys = [{f"old_{column.key}": row[column.key] for column in columns} for row in rows]
-    connection.execute(statement, keys)
-
-
-def _record(connection: Connection, records: Sequence[IssuedRecord]) -> None:
-    rows = {(record.instance_guid, record.secret): row_of(record) for record in records}
-    if rows:
-        _delete_rows(connection, ISSUED, rows.values())
-        connection.execute(insert(ISSUED), list(rows.values()))
-
-
-def _forget_issued(connection: Connection, drops: Iterable[Entity]) -> None:
-    gone = [{"gone": entity.guid} for entity in drops if isinstance(entity, Instance)]
-    if gone:
-        statement = delete(ISSUED).where(ISSUED.c.instance_guid == bindparam("gone"))
-        connection.execute(statement, gone)

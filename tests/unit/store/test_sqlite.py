@@ -355,17 +355,42 @@ async def test_records_go_with_their_instance_and_not_before(path: Path) -> None
         assert await store.issued() == []
 
 
+async def test_nothing_is_recorded_of_an_instance_that_is_not_there(path: Path) -> None:
+    """A record that came after its instance was removed would stay, as nothing else removes it."""
+    late = replace(ISSUED, instance_guid=InstanceGuid("a9"))
+    there, gone = instance("a0", "10.0.0.1"), instance("a9", "10.0.0.9")
+    async with opened(path) as store:
+        await store.commit([Change((app(A, "a"), there, gone)), Change((), (gone,))], None, [late])
+        await store.record_issued([ISSUED, late])
+        assert _recorded(path) == [there.guid]
+
+        await store.commit([Change((app(B, "b"),))], records=[late])
+        assert _recorded(path) == [there.guid]
+
+
 async def test_records_of_nobody_are_gone_after_a_start(path: Path) -> None:
-    """One that was written after its instance was removed would stay for ever."""
+    """An older release left them when it removed an instance just before it wrote them."""
     async with opened(path) as store:
         await store.commit([Change((app(A, "a"), instance("a0", "10.0.0.1")))])
-        await store.record_issued([ISSUED, replace(ISSUED, instance_guid=InstanceGuid("a9"))])
+        await store.record_issued([ISSUED])
+    with closing(sqlite3.connect(path)) as by_hand:
+        by_hand.execute(
+            "INSERT INTO issued_certificates SELECT 'a9', secret, version, serial, names, "
+            "not_before, not_after, issuer, chain, unacked FROM issued_certificates"
+        )
+        by_hand.commit()
+    assert _recorded(path) == ["a0", "a9"]
     async with opened(path):
         pass
 
+    assert _recorded(path) == ["a0"]
+
+
+def _recorded(path: Path) -> list[str]:
+    """Return of which instances the database has records."""
     with closing(sqlite3.connect(path)) as by_hand:
-        rows = by_hand.execute("SELECT instance_guid FROM issued_certificates").fetchall()
-    assert rows == [("a0",)]
+        rows = by_hand.execute("SELECT instance_guid FROM issued_certificates ORDER BY 1")
+        return [guid for (guid,) in rows]
 
 
 async def test_every_file_is_private(path: Path) -> None:
