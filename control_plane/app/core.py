@@ -196,7 +196,9 @@ async def build(settings: Settings, clock: Clock, store: Store) -> Core:
     watched = Watched(registry, nodes, convergence, attestation, ledger, metrics, refusals, clock)
     observed = observe(watched, sight())
     registry.subscribe(
-        forgetting(identities, attestation, acked_names, holdings, ledger, observed.proof)
+        forgetting(
+            identities, attestation, acked_names, holdings, ledger, observed.proof, convergence
+        )
     )
     registry.subscribe(observed.committed)
     progress = RotationProgress(lambda: registry.state, nodes, attestation, ledger, holdings, clock)

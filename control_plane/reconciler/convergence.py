@@ -74,6 +74,10 @@ class Convergence:
         """
         self._stopping.set()
 
+    def forget(self, instance: InstanceGuid) -> None:
+        """Forget an instance that was removed."""
+        self._sight.forget(instance)
+
     async def wait(
         self, apps: frozenset[AppGuid], stage: Stage, timeout: float
     ) -> tuple[Behind, ...]:

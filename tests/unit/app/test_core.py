@@ -117,7 +117,8 @@ async def live_a_life(core: Core) -> Peer:
     )
     core.attestation.report(B0, newest, (8080,), {8080: True}, frozenset({"sha256:"}))
     core.presence.reported(B0, Word(listening=True, leaving=False))
-    core.observed.proof._sight._shown[B0] = newest  # as if it had been looked at from here
+    for sight in (core.observed.proof._sight, core.convergence._sight):
+        sight._shown[B0] = newest  # as if it had been looked at from here
     return envoy
 
 
