@@ -74,15 +74,15 @@ class StreamFacts(StreamObserver):
         if not self._feed.watchers:
             return
         # A name that is gone may also be among the errors, with its reason.
-        sent = (each.name for each in reply.resources)
-        names = tuple(dict.fromkeys((*sent, *reply.gone(), *reply.unresolved, *reply.errors)))
+        there = tuple(dict.fromkeys(each.name for each in reply.resources))
+        gone = tuple(dict.fromkeys((*reply.gone(), *reply.unresolved, *reply.errors)))
         self._tell(
             live.node_id,
             Kind.SENT,
-            f"was sent {short_name(reply.type_url)} {_listed(names)}",
+            f"was sent {short_name(reply.type_url)} {_contents(there, gone)}",
             type_url=reply.type_url,
             nonce=reply.nonce,
-            resources=names,
+            resources=(*there, *gone),
         )
 
     def closed(self, live: LiveStream) -> None:
@@ -128,14 +128,15 @@ class StreamFacts(StreamObserver):
     def _answered(
         self, live: LiveStream, kind: Kind, event: Acked | Nacked, verb: str, reason: str = ""
     ) -> None:
-        names = tuple(event.versions)
+        there = tuple(name for name, version in event.versions.items() if version is not None)
+        gone = tuple(name for name, version in event.versions.items() if version is None)
         self._tell(
             live.node_id,
             kind,
-            f"{verb} {short_name(event.type_url)} {_listed(names)}{reason}",
+            f"{verb} {short_name(event.type_url)} {_contents(there, gone)}{reason}",
             type_url=event.type_url,
             nonce=event.nonce,
-            resources=names,
+            resources=(*there, *gone),
         )
 
     def _tell(
@@ -172,7 +173,13 @@ class StreamFacts(StreamObserver):
         )
 
 
+def _contents(there: Sequence[str], gone: Sequence[str]) -> str:
+    """Return what a response has, and which names it says do not exist, or no longer."""
+    parts = (_listed(there) if there else "", f"without {_listed(gone)}" if gone else "")
+    return ", ".join(filter(None, parts)) or "nothing"
+
+
 def _listed(names: Sequence[str]) -> str:
     text = ", ".join(shortened(name) for name in names[:_MAX_NAMES])
     hidden = len(names) - _MAX_NAMES
-    return f"{text} and {hidden} more" if hidden > 0 else text or "nothing"
+    return f"{text} and {hidden} more" if hidden > 0 else text

@@ -14,6 +14,7 @@ from control_plane.server.observability.feed import Fact, Feed, Kind, Watcher
 from control_plane.server.observability.stream_facts import StreamFacts
 from control_plane.server.observability.type_names import short_name
 from control_plane.store.protocol import IssuedRecord
+from control_plane.xds.events import Acked
 from control_plane.xds.messages import DeltaRequest, ErrorDetail, Node, Reply
 from control_plane.xds.resource import Nonce, Resource, TypeUrl, Version
 from control_plane.xds.resource_type import CLUSTER, LISTENER, ResourceTypes
@@ -69,17 +70,28 @@ def test_an_instance_is_called_as_people_call_it() -> None:
 
 
 def test_a_long_response_is_cut() -> None:
-    """Twenty names, and how many more; what is removed is told too."""
+    """Twenty names, and how many more."""
     feed = Feed(ManualClock())
     with feed.watch() as watcher:
         here = Scene(watcher, feed)
-        here.facts.sent(live(), reply("listener", removed=("another",)))
-        assert here.last().sentence == "b/0 was sent LDS listener, another"
         here.facts.sent(live(), reply(*(f"l{number:02}" for number in range(25))))
         assert here.last().sentence.endswith(", l19 and 5 more")
         assert len(here.last().resources) == 20
         here.facts.sent(live(), reply())
         assert here.last().sentence == "b/0 was sent LDS nothing"
+
+
+def test_what_is_removed_is_told_apart() -> None:
+    """Nobody should think that a client has what was taken from it."""
+    feed = Feed(ManualClock())
+    with feed.watch() as watcher:
+        here = Scene(watcher, feed)
+        here.facts.sent(live(), reply("listener", removed=("another",)))
+        assert here.last().sentence == "b/0 was sent LDS listener, without another"
+        assert here.last().resources == ("listener", "another")
+        here.facts.told(live(), [Acked(LISTENER, "1", {"another": None, "listener": Version("v")})])
+        assert here.last().sentence == "b/0 ACKed LDS listener, without another"
+        assert here.last().resources == ("listener", "another")
 
 
 def test_a_name_that_is_not_there_is_told_once() -> None:
@@ -90,7 +102,8 @@ def test_a_name_that_is_not_there_is_told_once() -> None:
         error = ErrorDetail(5, "no")
         told = replace(reply(removed=("a",)), errors={"a": error, "b": error})
         here.facts.sent(live(), told)
-        assert here.last().sentence == "b/0 was sent LDS a, b"
+        assert here.last().sentence == "b/0 was sent LDS without a, b"
+        assert here.last().resources == ("a", "b")
 
 
 def test_the_end_of_a_stream_has_a_reason_if_there_is_one() -> None:
