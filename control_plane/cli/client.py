@@ -24,7 +24,7 @@ import grpc
 from control_plane.cli.channel_options import CHANNEL_OPTIONS
 from control_plane.cli.errors import Failed
 from control_plane.cli.globals import Connection, connection, pasted
-from control_plane.cli.outcome import REFUSED, is_decided, is_not_greeted, is_said_by_the_server
+from control_plane.cli.outcome import REFUSED, is_decided, is_said_by_the_server, is_silent
 from control_plane.cli.output import warn
 from control_plane.cli.reach import Away, Credentials, try_socket, try_tls
 from control_plane.errors import InvalidArgument
@@ -173,7 +173,7 @@ class Client(NamedTuple):
                 self.look()
             except Failed as error:
                 return error
-        if is_not_greeted(call):
+        if is_silent(call):
             return Away(
                 f"the server at {self.where} takes connections and does not answer: it hangs, or "
                 "somebody has stopped it (kill -CONT lets it go on)"

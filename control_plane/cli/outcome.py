@@ -16,8 +16,9 @@ it."""
 _NEVER_CONNECTED = ("failed to connect to all addresses", "DNS resolution failed")
 """How gRPC's message begins if nothing was sent; any other error may have come after sending."""
 
-_NOT_GREETED = "timed out before receiving SETTINGS frame"
-"""What gRPC says if the machine of the server accepts connections but the server does nothing."""
+_SILENCE = ("timed out before receiving SETTINGS frame", "ping timeout")
+"""What gRPC says if the machine of the server accepts connections but the server does nothing: it
+never did, or no longer does."""
 
 REFUSED = frozenset(
     {
@@ -50,6 +51,6 @@ def is_said_by_the_server(call: grpc.Call) -> bool:
     return any(key == _SAID_BY_THE_SERVER for key, _ in call.trailing_metadata() or ())
 
 
-def is_not_greeted(call: grpc.Call) -> bool:
-    """Tell whether a connection was accepted but the server sent nothing on it."""
-    return _NOT_GREETED in (call.details() or "")
+def is_silent(call: grpc.Call) -> bool:
+    """Tell whether a connection is open but nothing came on it, or nothing more."""
+    return any(each in (call.details() or "") for each in _SILENCE)

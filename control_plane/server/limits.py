@@ -110,11 +110,6 @@ class ServerLimits:
     renewals_per_second: float = 1.0
     renewals_burst: int = 10
 
-    @property
-    def given_up_after(self) -> float:
-        """After how many seconds without a word from it a client counts as gone."""
-        return self.keepalive_seconds + self.keepalive_timeout_seconds
-
     def channel_options(self) -> list[tuple[str, int]]:
         """Return the options that a ``grpc.aio.server`` needs to keep these bounds."""
         most = [] if self.connections is None else [(_MOST_CONNECTIONS, self.connections)]
@@ -140,9 +135,10 @@ class ServerLimits:
             ("grpc.keepalive_time_ms", round(self.keepalive_seconds * 1000)),
             ("grpc.keepalive_timeout_ms", round(self.keepalive_timeout_seconds * 1000)),
             ("grpc.keepalive_permit_without_calls", 1),
-            # gRPC sends no keepalive ping while another ping of its own, which measures how much
-            # the connection carries, is under way. It grants that ping a minute.
-            ("grpc.http2.ping_timeout_ms", round(self.given_up_after * 1000)),
+            # Not the timeout above but this one decides (grpcio 1.85), and by default it is a
+            # minute. It also holds for pings of gRPC's own, which measure how much a connection
+            # carries; while one of these is under way, gRPC sends no keepalive ping.
+            ("grpc.http2.ping_timeout_ms", round(self.keepalive_timeout_seconds * 1000)),
             # Clients may send pings of their own to notice that we are gone, one every 10 s.
             ("grpc.http2.max_pings_without_data", 0),
             ("grpc.http2.min_ping_interval_without_data_ms", 10_000),

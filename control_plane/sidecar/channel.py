@@ -21,7 +21,7 @@ from control_plane.names import SERVER_NAME
 from control_plane.settings import SocketAddress
 from control_plane.sidecar.directory import Credentials
 
-_OPTIONS: tuple[tuple[str, str | int], ...] = (
+CHANNEL_OPTIONS: tuple[tuple[str, str | int], ...] = (
     ("grpc.ssl_target_name_override", SERVER_NAME),
     # The names of a thousand instances with a hundred routes exceed gRPC's default of 4 MiB.
     ("grpc.max_receive_message_length", 64 * 2**20),
@@ -35,11 +35,11 @@ _OPTIONS: tuple[tuple[str, str | int], ...] = (
     ("grpc.max_reconnect_backoff_ms", 5_000),
     # A server that moved is found by its name; by default, gRPC resolves that every 30 s at most.
     ("grpc.dns_min_time_between_resolutions_ms", 1_000),
-    # Notices a control plane that vanished without closing the connection.
+    # Notices a control plane that vanished without closing the connection. Of the two timeouts the
+    # second decides (grpcio 1.85), which by default is a minute.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
-    # gRPC sends no keepalive while another ping of its own is pending, and gives that one a minute.
-    ("grpc.http2.ping_timeout_ms", 40_000),
+    ("grpc.http2.ping_timeout_ms", 10_000),
     ("grpc.http2.max_pings_without_data", 0),
 )
 
@@ -64,7 +64,8 @@ again later."""
 
 def anonymous_channel(server: SocketAddress, roots: bytes) -> grpc.aio.Channel:
     """Return a channel on which only the server shows a certificate."""
-    return grpc.aio.secure_channel(str(server), grpc.ssl_channel_credentials(roots), _OPTIONS)
+    tls = grpc.ssl_channel_credentials(roots)
+    return grpc.aio.secure_channel(str(server), tls, CHANNEL_OPTIONS)
 
 
 def instance_channel(server: SocketAddress, credentials: Credentials) -> grpc.aio.Channel:
@@ -73,7 +74,7 @@ def instance_channel(server: SocketAddress, credentials: Credentials) -> grpc.ai
     tls = grpc.ssl_channel_credentials(
         credentials.trust_bundle, identity.key.private_pem(), identity.chain_pem
     )
-    return grpc.aio.secure_channel(str(server), tls, _OPTIONS)
+    return grpc.aio.secure_channel(str(server), tls, CHANNEL_OPTIONS)
 
 
 def refusal(error: grpc.aio.AioRpcError) -> InvalidRequest | None:

@@ -108,5 +108,8 @@ def test_a_server_that_falls_silent_is_away(
         "it is well",
         "it is well again",
     ]
-    assert away.endswith(" (trying again)")
+    assert away == (
+        f"The server at {tmp_path}/admin.sock takes connections and does not answer: it hangs, or "
+        "somebody has stopped it (kill -CONT lets it go on) (trying again)"
+    )
     assert back.startswith("Watching again since ")
