@@ -12,6 +12,7 @@ from typing import Protocol
 
 from control_plane.model.change import Change, removed_instances
 from control_plane.model.state import State
+from control_plane.model.tombstones import ended_identities
 from control_plane.names import InstanceGuid
 from control_plane.registry import Subscriber
 
@@ -23,10 +24,18 @@ class Memory(Protocol):
         """Forget an instance that was removed."""
 
 
-def forgetting(*memories: Memory) -> Subscriber:
-    """Return a subscriber that tells all of these memories which instances a change removed."""
+def forgetting(identities: Memory, *memories: Memory) -> Subscriber:
+    """Return a subscriber that tells all of these memories which instances a change removed.
+
+    Args:
+        identities: is told once the instance cannot return any more, because until then it has to
+            know which of its certificates count.
+        memories: are told at once.
+    """
 
     def forget(state: State, change: Change) -> None:
+        for guid in ended_identities(state, change):
+            identities.forget(guid)
         for instance in removed_instances(state, change):
             for each in memories:
                 each.forget(instance.guid)

@@ -61,8 +61,7 @@ class InstanceStatus(StrEnum):
     """Connected, and its app is not healthy (yet), or it is about to stop: no name leads to it."""
 
     GONE = "gone"
-    """It said that it leaves, or its streams broke and it did not come back: it may not call
-    others."""
+    """It left, or its streams broke and it did not come back: it may not call others."""
 
     @property
     def is_there(self) -> bool:
@@ -230,11 +229,15 @@ class Tombstone:
 
     Attributes:
         ends_at: when the last identity ends that the instance may have.
+        address, app_address: those that it had, if it was removed only because another instance got
+            its address: its identity still counts, and it may return. Otherwise None.
     """
 
     instance_guid: InstanceGuid
     app_guid: AppGuid
     ends_at: datetime
+    address: Address | None = None
+    app_address: Address | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,10 +282,8 @@ Entity = App | Instance | RouteMapping | NetworkPolicy | Permit | Tombstone | Dr
 def key_of(entity: Entity) -> Hashable:
     """Return what all versions of an entity share; a State has at most one entity of each key."""
     match entity:
-        case App():
-            return App, entity.guid
-        case Instance():
-            return Instance, entity.guid
+        case App() | Instance():
+            return type(entity), entity.guid
         case RouteMapping() | NetworkPolicy():
             return entity
         case JoinToken():

@@ -1,4 +1,4 @@
-"""Commands on instances: register, move, set the status, remove.
+"""Commands on instances: register, move, return, set the status, remove.
 
 The rule of this module: an address belongs to one instance at a time, because policies and names
 are enforced by address; and an index belongs to one instance of its app.
@@ -12,9 +12,10 @@ from dataclasses import replace
 
 from control_plane.errors import AlreadyExists, NotFound
 from control_plane.model.change import Decision, decide
-from control_plane.model.entities import Instance, InstanceStatus
+from control_plane.model.entities import Instance, InstanceStatus, Tombstone
 from control_plane.model.reach import neighbours, require_networking
 from control_plane.model.state import State
+from control_plane.model.tombstones import for_good
 from control_plane.names import (
     Address,
     AppGuid,
@@ -119,6 +120,42 @@ def move_instance(
     return decide(state, new, puts=[*left, new], apps=_concerned(state, new, *left))
 
 
+def return_instance(
+    state: State,
+    left: Tombstone,
+    address: Address,
+    app_address: str = "",
+    *,
+    holder_gone: bool = False,
+) -> Decision[Instance]:
+    """Register an instance again that was only removed because another one got its address.
+
+    It is who it was, but another instance may have its index by now.
+
+    Args:
+        left: its tombstone.
+        address: where other instances reach it now.
+        app_address: where its Envoy reaches the app; "" for where it did.
+        holder_gone: whether another instance that holds the address is known to be gone.
+
+    Raises:
+        InvalidArgument: an address breaks a rule.
+        NotFound: its app is gone.
+        FailedPrecondition: its app runs on Windows now.
+        AlreadyExists: the address is held by an instance that is not gone.
+    """
+    holder = state.instance_at(address)
+    if holder is not None and not holder_gone:
+        raise _held(address)
+    vacated = Decision(state, None) if holder is None else remove_instance(state, holder.guid)
+    app_place = app_address or left.app_address or ""
+    return vacated.then(
+        lambda rest, _: register_instance(
+            rest, left.instance_guid, left.app_guid, address, app_place
+        )
+    )
+
+
 def set_status(
     state: State,
     guid: InstanceGuid,
@@ -151,11 +188,14 @@ def set_status(
 def remove_instance(state: State, guid: InstanceGuid) -> Decision[Instance | None]:
     """Remove an instance, which is the result; if there is none, the result is None.
 
-    From then on its identity is worth nothing.
+    From then on its identity is worth nothing, even if another instance had taken its address.
     """
     instance = state.instance(guid)
     if instance is None:
-        return Decision(state, None)
+        left = state.tombstone(guid)
+        if left is None or left.address is None:
+            return Decision(state, None)
+        return decide(state, None, puts=[for_good(left)])
     return decide(state, instance, drops=[instance], apps=_concerned(state, instance))
 
 

@@ -83,6 +83,11 @@ def refusal(error: grpc.aio.AioRpcError) -> InvalidRequest | None:
     return None if kind is None else kind(reason(error))
 
 
+def is_held(error: grpc.aio.AioRpcError) -> bool:
+    """Tell whether a call was refused because another instance holds the address."""
+    return error.code() is grpc.StatusCode.ALREADY_EXISTS
+
+
 def is_said_by_the_server(error: grpc.aio.AioRpcError) -> bool:
     """Tell whether the control plane itself ended a call, and not gRPC or a proxy in between."""
     return any(key == _SAID_BY_THE_SERVER for key, _ in error.trailing_metadata() or ())

@@ -128,6 +128,10 @@ STEPS: tuple[Step, ...] = (
             revoked_at TEXT
         )""",
     ),
+    (
+        "ALTER TABLE tombstones ADD COLUMN address TEXT",
+        "ALTER TABLE tombstones ADD COLUMN app_address TEXT",
+    ),
 )
 """Step n leads from version n - 1 to version n; version 0 is an empty database."""
 

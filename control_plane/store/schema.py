@@ -168,6 +168,8 @@ TOMBSTONES = Table(
     Column("instance_guid", Text, primary_key=True, nullable=False),
     Column("app_guid", Text, nullable=False),
     Column("ends_at", _MOMENT, nullable=False),
+    Column("address", Text),
+    Column("app_address", Text),
 )
 
 # Without references, because their apps may be gone before them.

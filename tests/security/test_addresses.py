@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import grpc
 import pytest
+import structlog
 
-from control_plane.api.v1 import sidecar_pb2, sidecar_pb2_grpc
+from control_plane.api.v1 import (
+    app_pb2,
+    app_pb2_grpc,
+    instance_pb2,
+    instance_pb2_grpc,
+    sidecar_pb2,
+    sidecar_pb2_grpc,
+)
+from control_plane.ca import new_key_pair
 from control_plane.model.entities import InstanceStatus
-from control_plane.names import InstanceGuid
+from control_plane.names import Address, InstanceGuid
 from control_plane.reconciler.membership import absences, farewells
+from control_plane.sidecar.directory import SidecarDirectory
+from control_plane.sidecar.enrolment.join import Joining
+from control_plane.sidecar.options import SidecarOptions, parse_fingerprint
+from control_plane.sidecar.retry import Retry
 from control_plane.xds.resource_type import SECRET
 from tests.envoy.harness import until
 from tests.faults.proxy import proxy
@@ -19,6 +33,7 @@ from tests.security.applicants import Applicant, applicant
 from tests.security.holders import Holder
 from tests.security.world import (
     C2C_SECRET,
+    ShiftedClock,
     Status,
     bystander,
     control_plane,
@@ -28,9 +43,12 @@ from tests.security.world import (
     refused_stream,
     renew,
     stream,
+    ticket,
+    told,
     xds_address,
 )
 from tests.sidecar.platform import Platform
+from tests.waiting import eventually
 from tests.xds_client import DeltaClient
 
 
@@ -158,7 +176,7 @@ async def test_the_address_of_an_instance_that_left_before_it_connected_passes_o
 async def test_the_address_of_an_instance_that_is_gone_passes_on_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
-    """As soon as its end is known somebody else may have it, and it cannot come back."""
+    """As soon as its end is known somebody else may have it, and it cannot come back there."""
     monkeypatch.setattr(farewells, "BOUND_SECONDS", 0.1)
     if how == "it did not come back in time":
         monkeypatch.setattr(absences, "GRACE_SECONDS", 0.1)
@@ -180,6 +198,121 @@ async def test_the_address_of_an_instance_that_is_gone_passes_on_at_once(
             "this instance was removed",
         )
         assert [each.guid for each in await cf.instances()] == [new.guid]
+
+
+async def supplanted(cf: Platform) -> tuple[Holder, Holder]:
+    """Return an instance that was away while another enrolled with its address, and that one."""
+    await cf.create_app("app-b")
+    await cf.create_app("app-c")
+    old = await enrol(cf, "app-b", "127.0.2.1")
+    async with stream(cf, old) as client:
+        await connected(cf, client, old)
+        await leave(cf, old)
+    await is_gone(cf, old)
+    return old, await enrol(cf, "app-c", "127.0.2.1")
+
+
+async def test_who_lost_its_address_comes_back_with_another(tmp_path: Path) -> None:
+    """Its identity is worth what it was, also to a control plane that was started again."""
+    async with control_plane(tmp_path) as cf:
+        old, new = await supplanted(cf)
+        assert (await refused(renew(cf, old)))[0] is grpc.StatusCode.ALREADY_EXISTS
+        await cf.stop()
+        await cf.start()
+        back = await moves(cf, old, "127.0.2.2")
+
+        assert await where(cf) == {new.guid: "127.0.2.1", old.guid: "127.0.2.2"}
+        async with stream(cf, back) as client:
+            await connected(cf, client, back)
+
+
+async def test_who_lost_its_address_has_it_again_once_it_is_free(tmp_path: Path) -> None:
+    """As after an exchange of addresses, and the other may come back as well."""
+    async with control_plane(tmp_path) as cf:
+        old, new = await supplanted(cf)
+        async with stream(cf, new) as client:
+            await connected(cf, client, new)
+            await leave(cf, new)
+        await is_gone(cf, new)
+        await renew(cf, old)
+        assert await where(cf) == {old.guid: "127.0.2.1"}
+        await moves(cf, new, "127.0.2.3")
+
+        assert await where(cf) == {old.guid: "127.0.2.1", new.guid: "127.0.2.3"}
+
+
+@pytest.mark.parametrize("how", ["its app is deleted", "it is removed"])
+async def test_who_lost_its_address_does_not_come_back_from_a_removal(
+    tmp_path: Path, how: str
+) -> None:
+    """Only these two make an identity worthless, and they do it whoever has the address."""
+    async with control_plane(tmp_path) as cf:
+        old, new = await supplanted(cf)
+        async with cf.operator() as channel:
+            apps = app_pb2_grpc.AppServiceStub(channel)
+            instances = instance_pb2_grpc.InstanceServiceStub(channel)
+            if how == "its app is deleted":
+                app = (await apps.GetApp(app_pb2.GetAppRequest(app="app-b"))).app
+                await apps.DeleteApp(app_pb2.DeleteAppRequest(app="app-b"))
+                await apps.CreateApp(app_pb2.CreateAppRequest(name="app-b", guid=app.guid))
+            else:
+                request = instance_pb2.RemoveInstanceRequest(guid=old.guid)
+                assert not (await instances.RemoveInstance(request)).already
+                assert (await instances.RemoveInstance(request)).already
+
+        code, _ = await refused(moves(cf, old, "127.0.2.2"))
+        assert code is grpc.StatusCode.PERMISSION_DENIED
+        assert await where(cf) == {new.guid: "127.0.2.1"}
+
+
+async def test_an_identity_that_was_replaced_brings_nobody_back(tmp_path: Path) -> None:
+    """Who shows the older one has stolen it, and cannot become an instance that is away."""
+    async with control_plane(tmp_path) as cf:
+        await cf.create_app("app-b")
+        stolen = await enrol(cf, "app-b", "127.0.2.1")
+        old = await renew(cf, stolen)
+        async with stream(cf, old) as client:
+            await connected(cf, client, old)
+            await leave(cf, old)
+        await is_gone(cf, old)
+        await enrol(cf, "app-b", "127.0.2.1")
+
+        code, _ = await refused(moves(cf, stolen, "127.0.2.2"))
+        assert code is grpc.StatusCode.PERMISSION_DENIED
+        await moves(cf, old, "127.0.2.2")
+
+
+async def test_a_sidecar_whose_address_was_given_away_waits_for_one(tmp_path: Path) -> None:
+    """Envoy would be sent nothing; once nobody has the address, the sidecar needs no token."""
+    async with control_plane(tmp_path) as cf:
+        await cf.create_app("app-b")
+        by = await ticket(cf, "app-b", "127.0.2.0/24")
+        address = Address("127.0.2.1")
+        first = SidecarOptions(
+            server=cf.running.enroll_address,
+            token=by.token,
+            fingerprint=parse_fingerprint(by.fingerprint),
+            address=address,
+            directory=tmp_path,
+        )
+        directory, retry = SidecarDirectory(tmp_path), Retry(ShiftedClock(), lambda: 0.0)
+        member = await Joining(first, directory, retry=retry, new_key=new_key_pair).join()
+        guid = member.enrollment.instance_guid
+        identity = member.credentials.identity
+        await leave(cf, Holder(guid, identity.key, identity.chain_pem, cf.trust_bundle))
+        holder = await enrol(cf, "app-b", address)
+        again = replace(first, token="", fingerprint="")
+        with structlog.testing.capture_logs() as lines:
+            joining = asyncio.create_task(
+                Joining(again, directory, retry=retry, new_key=new_key_pair).join()
+            )
+            await eventually(lambda: told(lines, "sidecar.retrying"), "the sidecar waits")
+            assert await where(cf) == {holder.guid: address}
+            await leave(cf, holder)
+            back = await joining
+
+        assert back.enrollment.instance_guid == guid
+        assert await where(cf) == {guid: address}
 
 
 async def test_two_who_start_together_cannot_have_one_address(tmp_path: Path) -> None:

@@ -36,10 +36,11 @@ class IdentityServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> IdentityServiceAsyncStub: ...
     Renew: _grpc.UnaryUnaryMultiCallable[_identity_pb2.RenewRequest, _identity_pb2.RenewResponse]
-    """Issues a new identity certificate for the calling instance. The call fails with
-    PERMISSION_DENIED once the instance or its app was removed, and with RESOURCE_EXHAUSTED if the
-    instance renews too often. The streams that were opened with the old identity are ended soon
-    after, so that Envoy reconnects with the new one.
+    """Issues a new identity certificate for the calling instance. If another instance got its address
+    while it was away, it is registered again. The call fails with PERMISSION_DENIED once the
+    instance or its app was removed, with ALREADY_EXISTS if another instance has the address, and
+    with RESOURCE_EXHAUSTED if the instance renews too often. The streams that were opened with the
+    old identity are ended soon after, so that Envoy reconnects with the new one.
     """
 
 @_typing.type_check_only
@@ -50,10 +51,11 @@ class IdentityServiceAsyncStub(IdentityServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Renew: _aio.UnaryUnaryMultiCallable[_identity_pb2.RenewRequest, _identity_pb2.RenewResponse]  # type: ignore[assignment]
-    """Issues a new identity certificate for the calling instance. The call fails with
-    PERMISSION_DENIED once the instance or its app was removed, and with RESOURCE_EXHAUSTED if the
-    instance renews too often. The streams that were opened with the old identity are ended soon
-    after, so that Envoy reconnects with the new one.
+    """Issues a new identity certificate for the calling instance. If another instance got its address
+    while it was away, it is registered again. The call fails with PERMISSION_DENIED once the
+    instance or its app was removed, with ALREADY_EXISTS if another instance has the address, and
+    with RESOURCE_EXHAUSTED if the instance renews too often. The streams that were opened with the
+    old identity are ended soon after, so that Envoy reconnects with the new one.
     """
 
 class IdentityServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -67,10 +69,11 @@ class IdentityServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _identity_pb2.RenewRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_identity_pb2.RenewResponse, _abc.Awaitable[_identity_pb2.RenewResponse]]:
-        """Issues a new identity certificate for the calling instance. The call fails with
-        PERMISSION_DENIED once the instance or its app was removed, and with RESOURCE_EXHAUSTED if the
-        instance renews too often. The streams that were opened with the old identity are ended soon
-        after, so that Envoy reconnects with the new one.
+        """Issues a new identity certificate for the calling instance. If another instance got its address
+        while it was away, it is registered again. The call fails with PERMISSION_DENIED once the
+        instance or its app was removed, with ALREADY_EXISTS if another instance has the address, and
+        with RESOURCE_EXHAUSTED if the instance renews too often. The streams that were opened with the
+        old identity are ended soon after, so that Envoy reconnects with the new one.
         """
 
 def add_IdentityServiceServicer_to_server(servicer: IdentityServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

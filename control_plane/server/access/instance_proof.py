@@ -13,7 +13,7 @@ import structlog
 from control_plane import log_events
 from control_plane.ca import Identity, InstanceIdentity
 from control_plane.errors import InvalidRequest, PermissionDenied, Unauthenticated, Unavailable
-from control_plane.model.entities import Instance
+from control_plane.model.entities import Instance, Tombstone
 from control_plane.model.state import State
 from control_plane.names import InstanceGuid, shown
 from control_plane.nodes import Credential
@@ -99,6 +99,23 @@ class InstanceProof:
 
         return self._told(context, still)[0]
 
+    def of_returning(self, context: PeerContext) -> InstanceIdentity | None:
+        """Return the caller's identity if its instance was removed, but may return.
+
+        If it is None, ``of`` tells who calls, or what is wrong with that caller.
+        """
+        try:
+            identity = identity_of(context, self._validity)
+        except InvalidRequest:
+            return None
+        if not isinstance(identity, InstanceIdentity):
+            return None
+        left = self._left_of(identity)
+        if left is None or left.address is None:
+            return None
+        counts = self._identities.counts(identity.instance_guid, identity.serial)
+        return identity if counts else None
+
     def of_removed(self, context: PeerContext, node_id: str) -> InstanceIdentity | None:
         """Return the caller's identity if it is that of a removed instance; otherwise None.
 
@@ -108,8 +125,11 @@ class InstanceProof:
         identity = identity_of(context, self._validity)
         if not isinstance(identity, InstanceIdentity) or identity.instance_guid != node_id:
             return None
+        return None if self._left_of(identity) is None else identity
+
+    def _left_of(self, identity: InstanceIdentity) -> Tombstone | None:
         left = self._state().tombstone(identity.instance_guid)
-        return identity if left is not None and left.app_guid == identity.app_guid else None
+        return left if left is not None and left.app_guid == identity.app_guid else None
 
     def _told(
         self, context: PeerContext, claim: Callable[[], Identity], node_id: str | None = None
@@ -155,7 +175,13 @@ class InstanceProof:
         return identity, instance
 
     def _absent(self, instance: InstanceGuid) -> PermissionDenied:
-        if self._state().tombstone(instance) is not None:
+        left = self._state().tombstone(instance)
+        if left is not None and left.address is not None:
+            return PermissionDenied(
+                f"instance {instance} was away and another has its address now: start its sidecar "
+                "again where it has an address of its own"
+            )
+        if left is not None:
             return removed(instance)
         return PermissionDenied(
             f"instance {instance} is not known: register it (c2c register-instance), or let "

@@ -1,8 +1,10 @@
 """How an instance keeps its identity.
 
 The rule of this module: a sidecar that renews proves by mTLS which instance it is. It makes the
-private key itself and never sends it. A refused attempt changes nothing and is in the audit log, on
-its own or, if an instance renews without end, counted with others.
+private key itself and never sends it. If its instance was away, and another one got its address
+meanwhile, it is registered again at the address that it comes from. A refused attempt changes
+nothing and is in the audit log, on its own or, if an instance renews without end, counted with
+others.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from control_plane.errors import (
 )
 from control_plane.model.change import Decision
 from control_plane.model.entities import Instance
-from control_plane.model.instances import move_instance
+from control_plane.model.instances import move_instance, return_instance
 from control_plane.model.state import State
 from control_plane.names import Address, InstanceGuid, parse_address, shown
 from control_plane.registry import Registry
@@ -75,32 +77,33 @@ class IdentityService(identity_pb2_grpc.IdentityServiceServicer):
         self, request: identity_pb2.RenewRequest, context: Context
     ) -> identity_pb2.RenewResponse:
         """Issue a newer certificate; the instance may have moved to the address it calls from."""
-        identity, instance = self._proof.of(context)
-        if not self._pace.take(instance.guid):
-            self._refusals.count(log_events.AUDIT_RENEWALS_LIMITED, instance.guid)
+        identity = self._proof.of_returning(context) or self._proof.of(context)[0]
+        guid = identity.instance_guid
+        if not self._pace.take(guid):
+            self._refusals.count(log_events.AUDIT_RENEWALS_LIMITED, guid)
             raise LimitExceeded("this instance renews too often: come again in a second")
         source = source_address(context)
         try:
             committed = await self._registry.execute(
-                lambda state: self._renew(state, instance.guid, request, source)
+                lambda state: self._renew(state, guid, request, source)
             )
-            if self._registry.state.instance(instance.guid) is None:  # gone in the same commit
-                raise removed(instance.guid)
+            if self._registry.state.instance(guid) is None:  # gone in the same commit
+                raise removed(guid)
         except ControlPlaneError as error:
-            self._tell_refusal(instance, context, str(error))
+            self._tell_refusal(guid, context, str(error))
             if isinstance(error, AlreadyExists):
-                self._left(instance)
+                self._left(guid)
             raise
         except asyncio.CancelledError:
-            self._tell_refusal(instance, context, CALLER_LEFT)
+            self._tell_refusal(guid, context, CALLER_LEFT)
             raise
         leaf = committed.result
-        self._away.pop(instance.guid, None)
-        self._identities.given(instance.guid, leaf)
+        self._away.pop(guid, None)
+        self._identities.given(guid, leaf)
         self._audit.info(
             log_events.AUDIT_IDENTITY_RENEWED,
             peer=context.peer(),
-            instance=instance.guid,
+            instance=guid,
             old_serial=f"{identity.serial:x}",
             serial=f"{leaf.serial:x}",
         )
@@ -108,11 +111,11 @@ class IdentityService(identity_pb2_grpc.IdentityServiceServicer):
             certificate=leaf.certificate_chain_pem, trust_bundle=self._trust_bundle().decode()
         )
 
-    def _tell_refusal(self, instance: Instance, context: Context, reason: str) -> None:
+    def _tell_refusal(self, guid: InstanceGuid, context: Context, reason: str) -> None:
         self._audit.warning(
             log_events.AUDIT_RENEWAL_REFUSED,
             peer=context.peer(),
-            instance=instance.guid,
+            instance=guid,
             reason=reason,
         )
 
@@ -122,38 +125,41 @@ class IdentityService(identity_pb2_grpc.IdentityServiceServicer):
         """Move the instance to the address that it now claims, and issue: both, or nothing."""
         key = parse_csr(request.csr)
 
-        def issue(state: State, instance: Instance) -> Decision[Leaf]:
-            leaf = self._identities.issue(state.apps[instance.app_guid], instance, key)
-            return Decision(state, leaf)
+        def issue(now: State, instance: Instance) -> Decision[Leaf]:
+            leaf = self._identities.issue(now.apps[instance.app_guid], instance, key)
+            if state.instance(guid) is None:
+                self._identities.enrols(guid, leaf)  # it returns, and has no stream yet
+            return Decision(now, leaf)
 
-        return self._move(state, guid, request, source).then(issue)
+        return self._placed(state, guid, request, source).then(issue)
 
-    def _move(
+    def _placed(
         self, state: State, guid: InstanceGuid, request: identity_pb2.RenewRequest, source: Address
     ) -> Decision[Instance]:
-        instance = state.instance(guid)
-        if instance is None:
+        instance, left = state.instance(guid), state.tombstone(guid)
+        known = instance or left
+        own = None if known is None else known.address
+        if own is None:
             raise removed(guid)
-        address = parse_address(request.address or instance.address)
-        if address not in (instance.address, source):
+        address = parse_address(request.address or own)
+        if address not in (own, source):
             raise PermissionDenied(
                 f"an instance may move to the address that it connects from, {source}, "
                 f"not to {shown(address)}",
                 field="address",
             )
         holder = state.instance_at(address)
-        return move_instance(
-            state,
-            guid,
-            address,
-            request.app_address,
-            holder_gone=holder is None or self._is_gone(holder),
-        )
+        holder_gone = holder is None or self._is_gone(holder)
+        if left is not None:
+            return return_instance(
+                state, left, address, request.app_address, holder_gone=holder_gone
+            )
+        return move_instance(state, guid, address, request.app_address, holder_gone=holder_gone)
 
     def _is_gone(self, holder: Instance) -> bool:
         return self._away.get(holder.guid) == holder.address or not self._is_alive(holder.guid)
 
-    def _left(self, instance: Instance) -> None:
+    def _left(self, guid: InstanceGuid) -> None:
         """Note that an instance no longer is at its registered address: it called from another one.
 
         Otherwise two instances that exchanged their addresses while the server was down would wait
@@ -161,4 +167,6 @@ class IdentityService(identity_pb2_grpc.IdentityServiceServicer):
         """
         state = self._registry.state
         self._away = {guid: at for guid, at in self._away.items() if state.instance(guid)}
-        self._away[instance.guid] = instance.address
+        instance = state.instance(guid)
+        if instance is not None:
+            self._away[guid] = instance.address

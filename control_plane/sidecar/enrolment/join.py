@@ -24,6 +24,7 @@ from control_plane.errors import (
 )
 from control_plane.names import Address, shown
 from control_plane.settings import SocketAddress
+from control_plane.sidecar.channel import is_held
 from control_plane.sidecar.directory import Credentials, Membership, SidecarDirectory
 from control_plane.sidecar.enrolment.enrol import (
     address_towards,
@@ -184,9 +185,15 @@ class Joining:
         return await self._retry.until_done("find the own address", attempt)
 
     async def _once(self, attempt: Callable[[], Awaitable[Credentials]]) -> Credentials | None:
-        """Try to renew, but only once, because nothing depends on it."""
+        """Try to renew, but only once, because nothing depends on it.
+
+        If the address is held by another instance, it was given away while this one was gone. Then
+        this one is admitted nowhere until it gets an address again, so it asks until it does.
+        """
         try:
             return await attempt()
         except (OSError, grpc.aio.AioRpcError) as error:
+            if isinstance(error, grpc.aio.AioRpcError) and is_held(error):
+                return await self._retry.until_done("renew the identity", attempt)
             self._log.warning(log_events.IDENTITY_RENEWAL_FAILED, reason=why_not(error))
             return None
