@@ -31,6 +31,7 @@ from control_plane.demo.telling import Stopwatch, Telling
 from control_plane.demo.vacancy import check_vacant
 from control_plane.demo.world import World
 from control_plane.names import C2C_PORT
+from control_plane.sidecar.processes.envoy_process import find_envoy
 
 FIRST = f"{FIRST_HOST}.{DOMAIN}"
 SECOND = f"{SECOND_HOST}.{DOMAIN}"
@@ -42,9 +43,11 @@ async def tell(*, keep: bool) -> int:
     """Tell the story; return 0 if every claim of it held.
 
     Raises:
-        ConfigurationError: its addresses are taken, for example by another demo.
+        ConfigurationError: there is no Envoy, or the addresses are taken, for example by another
+            demo.
     """
     structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
+    find_envoy(None)
     check_vacant(EVERYBODY)
     with Ending() as ending:
         try:

