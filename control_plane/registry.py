@@ -230,7 +230,8 @@ class Registry:
         if not changes:
             return
         change = merged(changes)
-        failure = await self._write(changes, partial(self._tell, self._foreseeing, state, change))
+        foresee = partial(self._tell, self._foreseeing, state, change)
+        failure = await self._write(change, len(changes), foresee)
         if failure is None:
             self._state = state
             self._revision += 1
@@ -245,15 +246,17 @@ class Registry:
         except Exception as error:  # noqa: BLE001 - whatever it is, its own caller is told
             return error
 
-    async def _write(self, changes: Sequence[Change], meanwhile: Callable[[], None]) -> str | None:
-        """Write the changes to disk; if that fails, return why."""
+    async def _write(
+        self, change: Change, commands: int, meanwhile: Callable[[], None]
+    ) -> str | None:
+        """Write the change that so many commands make to disk; if that fails, return why."""
         try:
-            await self._store.commit(changes, meanwhile)
+            await self._store.commit(change, meanwhile)
         except StorageError as error:
-            self._log.error(log_events.STORE_FAILED, reason=str(error), commands=len(changes))
+            self._log.error(log_events.STORE_FAILED, reason=str(error), commands=commands)
             return str(error)
         except Exception:  # noqa: BLE001 - a store's defect must not end the one writer
-            self._log.exception(log_events.STORE_FAILED, commands=len(changes))
+            self._log.exception(log_events.STORE_FAILED, commands=commands)
             return "the change was not written: the store failed"
         return None
 

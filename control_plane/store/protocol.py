@@ -66,20 +66,20 @@ class Store(Protocol):
 
     async def commit(
         self,
-        changes: Sequence[Change],
+        change: Change,
         meanwhile: Callable[[], None] | None = None,
         records: Sequence[IssuedRecord] = (),
     ) -> None:
-        """Write successive changes as one: after a crash, either all of them are there, or none.
+        """Write a change: after a crash, either all of it is there, or nothing.
 
         Args:
-            changes: what to write.
+            change: what to write.
             meanwhile: called once, in the event loop, when only the disk is still awaited; the
                 write may yet fail. A store may leave the call out.
-            records: earlier certificates to remember with the changes, as ``record_issued`` does.
+            records: earlier certificates to remember with the change, as ``record_issued`` does.
 
         Raises:
-            StorageError: the changes were not written.
+            StorageError: the change was not written.
         """
 
     async def record_issued(self, records: Sequence[IssuedRecord]) -> None:

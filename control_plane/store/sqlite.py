@@ -27,7 +27,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from control_plane import log_events
 from control_plane.errors import StorageError
-from control_plane.model.change import Change, merged
+from control_plane.model.change import Change
 from control_plane.model.entities import Entity
 from control_plane.store.files import (
     check_private,
@@ -109,18 +109,18 @@ class SqliteStore:
 
     async def commit(
         self,
-        changes: Sequence[Change],
+        change: Change,
         meanwhile: Callable[[], None] | None = None,
         records: Sequence[IssuedRecord] = (),
     ) -> None:
-        """Write successive changes as one; ``meanwhile`` is called just before SQLite's COMMIT."""
-        net, loop = merged(changes), asyncio.get_running_loop()
+        """Write a change; ``meanwhile`` is called just before SQLite's COMMIT."""
+        loop = asyncio.get_running_loop()
 
         def work(connection: Connection) -> None:
             record(connection, records)
-            delete_entities(connection, [*net.drops, *net.puts])
-            insert_entities(connection, net.puts)
-            forget_issued(connection, net.drops)
+            delete_entities(connection, [*change.drops, *change.puts])
+            insert_entities(connection, change.puts)
+            forget_issued(connection, change.drops)
             forget_strangers(connection, records)
             if meanwhile is not None:
                 loop.call_soon_threadsafe(meanwhile)

@@ -27,13 +27,13 @@ class SlowDisk:
 
         async def slow(
             store: SqliteStore,
-            changes: Sequence[Change],
+            change: Change,
             meanwhile: Callable[[], None],
             records: Sequence[IssuedRecord],
         ) -> None:
             self.begun.set()
             await self.go_on.wait()
-            await commit(store, changes, meanwhile, records)
+            await commit(store, change, meanwhile, records)
 
         patch.setattr(SqliteStore, "commit", slow)
 
@@ -51,7 +51,7 @@ def fill_up(patch: pytest.MonkeyPatch) -> None:
 
     async def full(
         _store: SqliteStore,
-        _changes: Sequence[Change],
+        _change: Change,
         meanwhile: Callable[[], None],
         _records: Sequence[IssuedRecord],
     ) -> None:

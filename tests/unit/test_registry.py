@@ -21,7 +21,7 @@ from control_plane.errors import (
     Unavailable,
 )
 from control_plane.model.apps import create_app, delete_app, update_app
-from control_plane.model.change import Change, Decision, merged
+from control_plane.model.change import Change, Decision
 from control_plane.model.entities import App, Entity
 from control_plane.model.spec import AppSpec
 from control_plane.model.state import State
@@ -37,14 +37,14 @@ class FakeStore:
     """A store that a test can hold up and break.
 
     Attributes:
-        transactions: what was committed, one sequence of changes each.
+        transactions: what was committed.
         begun: set when a commit has begun.
         proceed: commits wait until this is set.
         failures: what the next commits raise.
     """
 
     def __init__(self) -> None:
-        self.transactions: list[Sequence[Change]] = []
+        self.transactions: list[Change] = []
         self.begun = asyncio.Event()
         self.proceed = asyncio.Event()
         self.proceed.set()
@@ -56,7 +56,7 @@ class FakeStore:
 
     async def commit(
         self,
-        changes: Sequence[Change],
+        change: Change,
         meanwhile: Callable[[], None] | None = None,
         records: Sequence[IssuedRecord] = (),
     ) -> None:
@@ -69,7 +69,7 @@ class FakeStore:
         await self.proceed.wait()
         if self.failures:
             raise self.failures.pop(0)
-        self.transactions.append(changes)
+        self.transactions.append(change)
 
     async def record_issued(self, records: Sequence[IssuedRecord]) -> None:
         """Do nothing; the registry has no use for this."""
@@ -149,7 +149,7 @@ async def test_where_several_commands_wait_others_are_waited_for() -> None:
         second = await ask(registry, create("c"), create("d"))
         await outcomes([*first, *second])
 
-    assert [len(changes) for changes in store.transactions] == [4]
+    assert [len(change.puts) for change in store.transactions] == [4]
 
 
 async def test_a_command_alone_waits_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,7 +161,7 @@ async def test_a_command_alone_waits_for_nobody(monkeypatch: pytest.MonkeyPatch)
         await registry.execute(create("a"))
         await outcomes(await ask(registry, create("b"), create("c"), create("d")))
 
-    assert [len(changes) for changes in store.transactions] == [1, 3]
+    assert [len(change.puts) for change in store.transactions] == [1, 3]
 
 
 async def test_commands_that_come_on_and_on_are_written_all_the_same(
@@ -252,7 +252,7 @@ async def test_commands_that_wait_share_a_transaction() -> None:
         store.proceed.set()
         answers = [await each for each in [*first, *others]]
 
-        assert [len(changes) for changes in store.transactions] == [1, 5]
+        assert [len(change.puts) for change in store.transactions] == [1, 5]
         assert [answer.revision for answer in answers] == [1, 2, 2, 2, 2, 2]
 
 
@@ -264,7 +264,7 @@ async def test_a_thousand_commands_at_once_take_few_transactions() -> None:
         answers = [await each for each in asked]
 
         assert len(registry.state.apps) == 1000
-        sizes = [len(changes) for changes in store.transactions]
+        sizes = [len(change.puts) for change in store.transactions]
         assert sum(sizes) == 1000
         assert max(sizes) <= LARGEST_BATCH
         assert len(sizes) <= 1000 // LARGEST_BATCH + 2
@@ -423,7 +423,7 @@ async def test_what_follows_from_a_command_is_part_of_it() -> None:
 
         assert names(registry.state) == names(committed.state) == ["a", "follower"]
         assert committed.result.key.name == "a"
-        assert store.transactions == [[committed.change]]
+        assert store.transactions == [committed.change]
 
 
 async def test_subscribers_are_told_once_a_transaction_in_order() -> None:
@@ -444,7 +444,7 @@ async def test_subscribers_are_told_once_a_transaction_in_order() -> None:
             ["a", "b", "c"],
         ]
         changes = [change for who, _, change in told if who == "second"]
-        assert changes == [merged(changes) for changes in store.transactions]
+        assert changes == store.transactions
         assert changes[0].apps == {"guid-a", "guid-b"}
 
 

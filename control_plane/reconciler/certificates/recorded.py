@@ -45,17 +45,16 @@ class RecordedChanges:
 
     async def commit(
         self,
-        changes: Sequence[Change],
+        change: Change,
         meanwhile: Callable[[], None] | None = None,
         records: Sequence[IssuedRecord] = (),
     ) -> None:
         """Pass on, with waiting records of apps whose routes change and of new instances."""
-        waiting = self._records.waiting_of(self._concerned(changes))
+        waiting = self._records.waiting_of(self._concerned(change))
         firsts, self._firsts = self._firsts, {}
-        put = (entity for change in changes for entity in change.puts)
-        new = {each.guid for each in put if isinstance(each, Instance)} & firsts.keys()
+        new = {each.guid for each in change.puts if isinstance(each, Instance)} & firsts.keys()
         first = [firsts[each] for each in new]
-        await self._store.commit(changes, meanwhile, [*waiting, *first, *records])
+        await self._store.commit(change, meanwhile, [*waiting, *first, *records])
         self._records.written(waiting)
 
     async def record_issued(self, records: Sequence[IssuedRecord]) -> None:
@@ -70,10 +69,10 @@ class RecordedChanges:
         """Pass on."""
         await self._store.close()
 
-    def _concerned(self, changes: Sequence[Change]) -> Iterator[InstanceGuid]:
+    def _concerned(self, change: Change) -> Iterator[InstanceGuid]:
         """Yield the instances whose certificates have these routes, or will have them."""
         state = self._state()
-        entities = (entity for change in changes for entity in (*change.puts, *change.drops))
+        entities = (*change.puts, *change.drops)
         apps = {entity.app_guid for entity in entities if isinstance(entity, RouteMapping)}
         for app in apps:
             yield from (instance.guid for instance in state.instances_of(app))

@@ -76,14 +76,14 @@ class TimedStore:
 
     async def commit(
         self,
-        changes: Sequence[Change],
+        change: Change,
         meanwhile: Callable[[], None] | None = None,
         records: Sequence[IssuedRecord] = (),
     ) -> None:
         """Measure a transaction; count it if it fails, be it by the disk or by a defect."""
         try:
             with self._metrics.commit_duration.time():
-                await self._store.commit(changes, meanwhile, records)
+                await self._store.commit(change, meanwhile, records)
         except Exception:
             self._metrics.store_failures.inc()
             raise

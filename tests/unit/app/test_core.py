@@ -58,7 +58,7 @@ async def built(directory: Path, *records: IssuedRecord) -> AsyncIterator[Core]:
     try:
         if records:
             state = register(world("b"), "b0", B, "10.0.1.1")
-            await store.commit([Change(puts=(state.apps[B], state.instances[B0]))])
+            await store.commit(Change(puts=(state.apps[B], state.instances[B0])))
             await store.record_issued(records)
         yield await build(settings, ManualClock(), store)
     finally:

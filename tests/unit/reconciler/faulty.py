@@ -33,7 +33,7 @@ class Faulty(SqliteStore):
 
     async def commit(
         self,
-        changes: Sequence[Change],
+        change: Change,
         meanwhile: Callable[[], None] | None = None,
         records: Sequence[IssuedRecord] = (),
     ) -> None:
@@ -42,7 +42,7 @@ class Faulty(SqliteStore):
             self.failures -= 1
             self.failed.set()
             raise StorageError("the disk is full")
-        await super().commit(changes, meanwhile, records)
+        await super().commit(change, meanwhile, records)
 
 
 @asynccontextmanager

@@ -70,7 +70,7 @@ async def plane(directory: Path, ends: timedelta = HOUR) -> AsyncIterator[Plane]
     store = await Faulty.open(directory / "data" / "c2c.db")
     assert isinstance(store, Faulty)
     state = register(register(world("b"), B0, B, "10.0.1.1"), B1, B, "10.0.1.2")
-    await store.commit([Change(puts=tuple(state.entities()))])
+    await store.commit(Change(puts=tuple(state.entities())))
     made = Plane(store, state, ends)
     async with working(store, made.registry.run(), made.departures.run(made.registry)):
         yield made

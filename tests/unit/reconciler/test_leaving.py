@@ -77,7 +77,7 @@ async def fleet(directory: Path) -> AsyncIterator[Fleet]:
     state = register(register(world("b"), B0, B, "10.0.1.1"), B1, B, "10.0.1.2")
     store = await Faulty.open(directory / "data" / "c2c.db")
     assert isinstance(store, Faulty)
-    await store.commit([Change(puts=tuple(state.entities()))])
+    await store.commit(Change(puts=tuple(state.entities())))
     around = World(state)
     registry = Registry(state, store)
     registry.subscribe(around.reconciler.committed)

@@ -163,7 +163,7 @@ async def watched(
     state = set_status(state, B0, status, has_sidecar=has_sidecar).state
     store = await Faulty.open(directory / "data" / "c2c.db")
     assert isinstance(store, Faulty)
-    await store.commit([Change(puts=tuple(state.entities()))])
+    await store.commit(Change(puts=tuple(state.entities())))
     around = World(state)
     registry = Registry(state, store)
     registry.subscribe(around.reconciler.committed)

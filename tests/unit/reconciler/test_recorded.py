@@ -41,11 +41,11 @@ class Disk:
 
     async def map(self, *hosts: Hostname, app: AppGuid = B) -> None:
         """Map routes."""
-        await self.recorded.commit([Change(puts=tuple(RouteMapping(each, app) for each in hosts))])
+        await self.recorded.commit(Change(puts=tuple(RouteMapping(each, app) for each in hosts)))
 
     async def unmap(self, *hosts: Hostname) -> None:
         """Unmap routes."""
-        await self.recorded.commit([Change(drops=tuple(RouteMapping(each, B) for each in hosts))])
+        await self.recorded.commit(Change(drops=tuple(RouteMapping(each, B) for each in hosts)))
 
     async def killed(self) -> tuple[State, Sequence[IssuedRecord]]:
         """Return what a start after a kill finds."""
@@ -59,7 +59,7 @@ async def a_disk(directory: Path) -> AsyncIterator[Disk]:
     state = set_status(state, B0, InstanceStatus.READY).state
     store = await Faulty.open(directory / "data" / "c2c.db")
     assert isinstance(store, Faulty)
-    await store.commit([Change(puts=tuple(state.entities()))])
+    await store.commit(Change(puts=tuple(state.entities())))
     disk = Disk(store, state)
     try:
         yield disk
@@ -119,11 +119,11 @@ async def test_an_instance_is_registered_with_the_record_of_its_identity(tmp_pat
         disk.recorded.note_first(first)
         disk.recorded.note_first(record(guid="b9", secret="identity"))
         state = register(disk.state, InstanceGuid("b1"), B, "10.0.1.2")
-        await disk.recorded.commit([Change(puts=(state.instances[InstanceGuid("b1")],))])
+        await disk.recorded.commit(Change(puts=(state.instances[InstanceGuid("b1")],)))
         assert await disk.recorded.issued() == [first]
 
         state = register(state, InstanceGuid("b9"), B, "10.0.1.3")
-        await disk.recorded.commit([Change(puts=(state.instances[InstanceGuid("b9")],))])
+        await disk.recorded.commit(Change(puts=(state.instances[InstanceGuid("b9")],)))
 
         assert await disk.recorded.issued() == [first]
 

@@ -71,7 +71,7 @@ async def plane(directory: Path, *records: IssuedRecord) -> AsyncIterator[Plane]
     entities = await store.load()
     state = State.of(entities) if entities else register(world("b"), B0, B, "10.0.1.1")
     if not entities:
-        await store.commit([Change(puts=tuple(state.entities()))])
+        await store.commit(Change(puts=tuple(state.entities())))
     made = Plane(store, state, *records)
     async with working(store, made.registry.run(), made.tombstones.run(made.registry)):
         yield made

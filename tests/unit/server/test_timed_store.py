@@ -17,7 +17,7 @@ from control_plane.server.metrics.observers import TimedStore
 from control_plane.store.protocol import IssuedRecord
 from control_plane.store.sqlite import SqliteStore
 
-CHANGES = [create_app(State(), "guid-a", AppSpec("a")).change]
+CHANGE = create_app(State(), "guid-a", AppSpec("a")).change
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 RECORD = IssuedRecord(
     InstanceGuid("a0"), "secret", "v", 1, (), NOON, NOON + timedelta(days=1), "sha256:0"
@@ -46,13 +46,13 @@ async def test_what_was_not_written_is_counted(
         patch.setattr(SqliteStore, "commit", failing)
         patch.setattr(SqliteStore, "record_issued", failing)
         with pytest.raises(type(error)):
-            await store.commit(CHANGES)
+            await store.commit(CHANGE)
         assert counted(metrics) == (1, 1)
         with pytest.raises(type(error)):
             await store.record_issued([RECORD])
         assert counted(metrics) == (1, 2)
 
-    await store.commit(CHANGES)
+    await store.commit(CHANGE)
     await store.record_issued([RECORD])
     await store.close()
     assert counted(metrics) == (2, 2)

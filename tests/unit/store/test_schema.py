@@ -234,7 +234,7 @@ async def test_a_database_without_tombstones_can_have_them(path: Path) -> None:
     app, instance = await store.load()
     assert isinstance(instance, Instance)
     left = Tombstone(InstanceGuid("a0"), AppGuid("guid-a"), datetime(2026, 1, 1, 12, tzinfo=UTC))
-    await store.commit([Change((left,), (instance,))])
+    await store.commit(Change((left,), (instance,)))
     assert await store.load() == [app, left]
     await store.close()
 

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -23,7 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from control_plane.errors import ConfigurationError, InvalidRequest, StorageError
-from control_plane.model.change import Change
+from control_plane.model.change import Change, merged
 from control_plane.model.entities import (
     App,
     AppProtocol,
@@ -123,7 +123,7 @@ async def test_everything_comes_back_as_it_was(path: Path) -> None:
     """Every kind of entity, with each of its fields, survives the way to the disk and back."""
     async with opened(path) as store:
         assert await store.load() == []
-        await store.commit([Change(ENTITIES)])
+        await store.commit(Change(ENTITIES))
 
         assert set(await store.load()) == set(ENTITIES)
 
@@ -135,8 +135,8 @@ async def test_changes_replace_and_remove_rows(path: Path) -> None:
     """A put takes the place of the row with its key, and a drop takes it away."""
     first, renamed = app(A, "a"), replace(app(A, "z"), ssh=True)
     async with opened(path) as store:
-        await store.commit([Change((first, app(B, "b"), *ENTITIES[2:]))])
-        await store.commit([Change((renamed,), ENTITIES[2:])])
+        await store.commit(Change((first, app(B, "b"), *ENTITIES[2:])))
+        await store.commit(Change((renamed,), ENTITIES[2:]))
 
     assert await read(path) == State.of([renamed, app(B, "b")])
 
@@ -145,15 +145,17 @@ async def test_a_batch_may_pass_an_address_around(path: Path) -> None:
     """What matters is where it ends: no order of moves within a transaction offends the disk."""
     a, b, c = instance("a0", "10.0.0.1"), instance("b0", "10.0.0.2", 1), instance("c0", "::3", 2)
     async with opened(path) as store:
-        await store.commit([Change((app(A, "a"), a, b))])
+        await store.commit(Change((app(A, "a"), a, b)))
         await store.commit(
-            [
-                Change((c,)),
-                Change((replace(a, address=Address("10.0.0.9")),)),
-                Change((replace(c, address=a.address),)),
-                Change((replace(a, address=b.address),), (b,)),
-                Change((instance("d0", "::3", 1),)),
-            ]
+            merged(
+                [
+                    Change((c,)),
+                    Change((replace(a, address=Address("10.0.0.9")),)),
+                    Change((replace(c, address=a.address),)),
+                    Change((replace(a, address=b.address),), (b,)),
+                    Change((instance("d0", "::3", 1),)),
+                ]
+            )
         )
 
     moved = [replace(a, address=b.address), replace(c, address=a.address)]
@@ -168,7 +170,7 @@ def test_whatever_commands_come_disk_and_state_agree(batches: list[list[Command]
     async def run(path: Path) -> None:
         state = State.of(app(AppGuid(name), name) for name in "abc")
         async with opened(path) as store:
-            await store.commit([Change(tuple(state.entities()))])
+            await store.commit(Change(tuple(state.entities())))
             for batch in batches:
                 changes = []
                 for command in batch:
@@ -178,7 +180,7 @@ def test_whatever_commands_come_disk_and_state_agree(batches: list[list[Command]
                         continue
                     state = decision.state
                     changes.append(decision.change)
-                await store.commit(changes)
+                await store.commit(merged(changes))
                 assert State.of(await store.load()) == state
 
     with tempfile.TemporaryDirectory() as directory:
@@ -189,13 +191,13 @@ async def test_a_transaction_is_written_whole_or_not_at_all(path: Path) -> None:
     """One row that breaks a reference takes back all that was written with it."""
     stray = RouteMapping(Hostname("x.apps.internal"), AppGuid("nobody"))
     async with opened(path) as store:
-        await store.commit([Change((app(A, "a"),))])
+        await store.commit(Change((app(A, "a"),)))
         with pytest.raises(StorageError) as caught:
-            await store.commit([Change((app(B, "b"),)), Change((stray,))])
+            await store.commit(Change((app(B, "b"), stray)))
 
         assert str(caught.value) == "the change was not written: FOREIGN KEY constraint failed"
         assert await store.load() == [app(A, "a")]
-        await store.commit([Change((app(B, "b"),))])
+        await store.commit(Change((app(B, "b"),)))
 
     assert await read(path) == State.of([app(A, "a"), app(B, "b")])
 
@@ -204,15 +206,15 @@ async def test_a_full_disk_is_a_clear_error_until_there_is_room(path: Path) -> N
     """What was committed before stays readable, and the store works on once it can."""
     many = tuple(RouteMapping(Hostname(f"h{n}.apps.internal"), A) for n in range(2000))
     async with opened(path) as store:
-        await store.commit([Change((app(A, "a"),))])
+        await store.commit(Change((app(A, "a"),)))
         await pragma(store, "max_page_count = 1")  # no less than it has already
         with pytest.raises(StorageError) as caught:
-            await store.commit([Change(many)])
+            await store.commit(Change(many))
 
         assert str(caught.value) == "the change was not written: database or disk is full"
         assert await store.load() == [app(A, "a")]
         await pragma(store, "max_page_count = 1000000")
-        await store.commit([Change(many)])
+        await store.commit(Change(many))
 
     assert len((await read(path)).hostnames_of(A)) == 2000
 
@@ -240,10 +242,10 @@ async def test_others_work_while_the_disk_is_waited_for(path: Path) -> None:
         told.append(threading.current_thread())
 
     async with opened(path) as store:
-        await store.commit([Change((app(A, "a"),))], meanwhile)
+        await store.commit(Change((app(A, "a"),)), meanwhile)
         assert told == [threading.main_thread()]
         with pytest.raises(StorageError):
-            await store.commit([Change((app(B, "a"),))], meanwhile)
+            await store.commit(Change((app(B, "a"),)), meanwhile)
 
         assert told == [threading.main_thread()]
 
@@ -251,10 +253,10 @@ async def test_others_work_while_the_disk_is_waited_for(path: Path) -> None:
 async def test_a_cancelled_commit_is_whole_or_nothing_and_blocks_nobody(path: Path) -> None:
     """Whoever stops waiting in the middle of a transaction leaves the store usable."""
     async with opened(path) as store:
-        await store.commit([Change((app(A, "a"),))])
+        await store.commit(Change((app(A, "a"),)))
         for turns in range(40):
             pair = (app(B, "b"), instance("b0", "10.0.0.2", app=B))
-            task = asyncio.create_task(store.commit([Change(pair)]))
+            task = asyncio.create_task(store.commit(Change(pair)))
             for _ in range(turns):
                 await asyncio.sleep(0)
             task.cancel()
@@ -262,7 +264,7 @@ async def test_a_cancelled_commit_is_whole_or_nothing_and_blocks_nobody(path: Pa
 
             written = set(await store.load()) - {app(A, "a")}
             assert written in (set(), set(pair))
-            await store.commit([Change((), tuple(reversed(pair)))])
+            await store.commit(Change((), tuple(reversed(pair))))
 
 
 async def test_writers_take_turns(path: Path) -> None:
@@ -270,9 +272,9 @@ async def test_writers_take_turns(path: Path) -> None:
     mappings = [RouteMapping(Hostname(f"h{n}.apps.internal"), A) for n in range(20)]
     records = [replace(ISSUED, secret=f"secret-{n}") for n in range(20)]
     async with opened(path) as store:
-        await store.commit([Change((app(A, "a"), instance("a0", "10.0.0.1")))])
+        await store.commit(Change((app(A, "a"), instance("a0", "10.0.0.1"))))
         await asyncio.gather(
-            *(store.commit([Change((mapping,))]) for mapping in mappings),
+            *(store.commit(Change((mapping,))) for mapping in mappings),
             *(store.record_issued([record]) for record in records),
         )
 
@@ -298,8 +300,8 @@ async def test_a_writer_whose_turn_does_not_come_says_so(
     monkeypatch.setattr(sqlite, "_TURN_SECONDS", 0.05)
     async with opened(path) as store:
         with hung(store), pytest.raises(StorageError) as caught:
-            await store.commit([Change((app(A, "a"),))])
-        await store.commit([Change((app(B, "b"),))])
+            await store.commit(Change((app(A, "a"),)))
+        await store.commit(Change((app(B, "b"),)))
 
     assert str(caught.value) == (
         "the change was not written: what is written before it takes more than 0.05 s"
@@ -312,7 +314,7 @@ async def test_records_of_certificates_come_back_as_they_were(path: Path) -> Non
     identity = replace(ISSUED, secret="id-cert-and-key", serial=1)
     newer = replace(ISSUED, version="v2", serial=3, names=("a0",))
     async with opened(path) as store:
-        await store.commit([Change((app(A, "a"), instance("a0", "10.0.0.1")))])
+        await store.commit(Change((app(A, "a"), instance("a0", "10.0.0.1"))))
         await store.record_issued([])
         await store.record_issued([ISSUED, identity])
         assert await store.issued() == [ISSUED, identity]
@@ -329,12 +331,12 @@ async def test_a_record_is_written_with_its_change_or_not_at_all(path: Path) -> 
     entities = (app(A, "a"), instance("a0", "10.0.0.1"))
     async with opened(path) as store:
         with pytest.raises(StorageError):
-            await store.commit([Change((*entities, stray))], records=[ISSUED])
-        await store.commit([Change(entities)])
+            await store.commit(Change((*entities, stray)), records=[ISSUED])
+        await store.commit(Change(entities))
         assert await store.issued() == []
 
         newer = replace(ISSUED, serial=2)
-        await store.commit([Change((app(B, "b"),))], records=[ISSUED, newer])
+        await store.commit(Change((app(B, "b"),)), records=[ISSUED, newer])
 
     async with opened(path) as again:
         assert await again.issued() == [newer]
@@ -344,14 +346,14 @@ async def test_records_go_with_their_instance_and_not_before(path: Path) -> None
     """A changed instance keeps them; a removed one has none, also if it is registered again."""
     held = instance("a0", "10.0.0.1")
     async with opened(path) as store:
-        await store.commit([Change((app(A, "a"), held))])
+        await store.commit(Change((app(A, "a"), held)))
         await store.record_issued([ISSUED, replace(ISSUED, instance_guid=InstanceGuid("a9"))])
-        await store.commit([Change((replace(held, status=InstanceStatus.READY),))])
+        await store.commit(Change((replace(held, status=InstanceStatus.READY),)))
         assert await store.issued() == [ISSUED]
 
-        await store.commit([Change((), (held,))])
+        await store.commit(Change((), (held,)))
         assert await store.issued() == []
-        await store.commit([Change((held,))])
+        await store.commit(Change((held,)))
         assert await store.issued() == []
 
 
@@ -360,18 +362,18 @@ async def test_nothing_is_recorded_of_an_instance_that_is_not_there(path: Path) 
     late = replace(ISSUED, instance_guid=InstanceGuid("a9"))
     there, gone = instance("a0", "10.0.0.1"), instance("a9", "10.0.0.9")
     async with opened(path) as store:
-        await store.commit([Change((app(A, "a"), there, gone)), Change((), (gone,))], None, [late])
+        await store.commit(Change((app(A, "a"), there), (gone,)), None, [late])
         await store.record_issued([ISSUED, late])
         assert _recorded(path) == [there.guid]
 
-        await store.commit([Change((app(B, "b"),))], records=[late])
+        await store.commit(Change((app(B, "b"),)), records=[late])
         assert _recorded(path) == [there.guid]
 
 
 async def test_records_of_nobody_are_gone_after_a_start(path: Path) -> None:
     """An older release left them when it removed an instance just before it wrote them."""
     async with opened(path) as store:
-        await store.commit([Change((app(A, "a"), instance("a0", "10.0.0.1")))])
+        await store.commit(Change((app(A, "a"), instance("a0", "10.0.0.1"))))
         await store.record_issued([ISSUED])
     with closing(sqlite3.connect(path)) as by_hand:
         by_hand.execute(
@@ -398,7 +400,7 @@ async def test_every_file_is_private(path: Path) -> None:
     old = os.umask(0)
     try:
         async with opened(path) as store:
-            await store.commit([Change((app(A, "a"),))])
+            await store.commit(Change((app(A, "a"),)))
             modes = {each.name: each.stat().st_mode for each in path.parent.iterdir()}
     finally:
         os.umask(old)
@@ -451,7 +453,7 @@ async def test_a_database_with_broken_pages_is_told_as_damaged(path: Path) -> No
     """It is looked through when it is opened, not when somebody needs the row."""
     many = tuple(RouteMapping(Hostname(f"h{n}.apps.internal"), A) for n in range(2000))
     async with opened(path) as store:
-        await store.commit([Change((app(A, "a"), *many))])
+        await store.commit(Change((app(A, "a"), *many)))
     with path.open("r+b") as file:
         file.seek(path.stat().st_size // 2)
         file.write(b"\xff" * 8192)
@@ -466,7 +468,7 @@ async def test_a_database_with_broken_pages_is_told_as_damaged(path: Path) -> No
 async def test_a_damage_that_no_query_meets_is_told_as_such(path: Path) -> None:
     """SQLite's own check finds what would only come out once more is written."""
     async with opened(path) as store:
-        await store.commit([Change(ENTITIES)])
+        await store.commit(Change(ENTITIES))
     with path.open("r+b") as file:
         file.seek(36)  # of the header: the number of pages that are free (sqlite.org/fileformat2)
         file.write((5).to_bytes(4))
@@ -509,7 +511,7 @@ async def test_a_row_that_makes_no_sense_is_told_as_damaged(
 ) -> None:
     """Whatever somebody did to the file by hand, the start fails with a sentence."""
     async with opened(path) as store:
-        await store.commit([Change(ENTITIES)])
+        await store.commit(Change(ENTITIES))
     by_hand = sqlite3.connect(path)
     with by_hand:
         by_hand.execute(statement)
@@ -524,7 +526,7 @@ async def test_a_row_that_makes_no_sense_is_told_as_damaged(
 async def test_a_locked_database_is_not_told_as_damaged(path: Path) -> None:
     """Nobody should move away a file because a backup is being taken of it."""
     async with opened(path) as store:
-        await store.commit([Change(ENTITIES)])
+        await store.commit(Change(ENTITIES))
         await pragma(store, "busy_timeout = 10")
         other = sqlite3.connect(path, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
@@ -630,27 +632,22 @@ async def test_no_hash_of_a_token_is_in_an_error(path: Path) -> None:
     of_nobody = JoinToken("5ec12e7" * 9, AppGuid("nobody"), NOW, 1)
     many = tuple(JoinToken(f"{n:08x}{'5ec12e7' * 8}", A, NOW, 1) for n in range(2000))
     async with opened(path) as store:
-        await store.commit([Change((app(A, "a"),))])
+        await store.commit(Change((app(A, "a"),)))
         with pytest.raises(StorageError) as dangling:
-            await store.commit([Change((of_nobody,))])
+            await store.commit(Change((of_nobody,)))
         await pragma(store, "max_page_count = 1")
         with pytest.raises(StorageError) as full:
-            await store.commit([Change(many)])
+            await store.commit(Change(many))
 
     assert "INSERT INTO join_tokens" in "".join(traceback.format_exception(full.value))
     for error in (dangling.value, full.value):
         assert "5ec12e7" not in "".join(traceback.format_exception(error))
 
 
-def changes(entities: Sequence[Entity]) -> list[Change]:
-    """Return one change for each entity."""
-    return [Change((entity,)) for entity in entities]
-
-
 async def test_five_thousand_instances_are_read_back(path: Path) -> None:
     """A fleet fits, and comes back in one piece."""
     fleet = [instance(f"i{n}", f"10.0.{n >> 8}.{n & 255}", n) for n in range(5000)]
     async with opened(path) as store:
-        await store.commit(changes([app(A, "a"), *fleet]))
+        await store.commit(Change((app(A, "a"), *fleet)))
 
         assert len(State.of(await store.load()).instances_of(A)) == 5000
