@@ -19,7 +19,7 @@ from typing import Protocol, TypeVarTuple
 
 from control_plane.xds.events import Event
 from control_plane.xds.messages import Reply
-from control_plane.xds.refusal import NodeRefusals, ProgramRefusals
+from control_plane.xds.refusal import ProgramRefusals
 from control_plane.xds.resource import TypeUrl
 from control_plane.xds.snapshot import Snapshot
 from control_plane.xds.stream import Stream
@@ -200,14 +200,6 @@ class Nodes(StreamObserver):
         if node is not None and node.streams:
             self._by_id[node_id] = node = _Node(refusals=node.refusals, streams=node.streams)
             _wake(node)
-
-    def refusals(self, node_id: str, program: str = "") -> NodeRefusals:
-        """Return what a program refused as this node, on this stream or an earlier one.
-
-        Refusals are kept as long as a snapshot is set for the node, or the node has a stream.
-        """
-        node = self._by_id.get(node_id)
-        return node.refusals.get(program) if node is not None else NodeRefusals()
 
     def streams(self, node_id: str) -> tuple[LiveStream, ...]:
         """Return the streams that a node has open, oldest first."""

@@ -46,13 +46,9 @@ class Certificate:
     """What a certificate says.
 
     Attributes:
-        subject: in the notation of RFC 4514.
-        issuer: in the notation of RFC 4514.
         fingerprint: SHA-256 of the DER bytes.
     """
 
-    subject: str
-    issuer: str
     serial: int
     san: San
     not_before: datetime
@@ -165,8 +161,6 @@ def _read_claims(certificate: x509.Certificate) -> Claims:
 def _read(certificate: x509.Certificate) -> Certificate:
     names = extension_of(certificate, x509.SubjectAlternativeName)
     return Certificate(
-        subject=certificate.subject.rfc4514_string(),
-        issuer=certificate.issuer.rfc4514_string(),
         serial=certificate.serial_number,
         san=San() if names is None else read_san(names),
         not_before=certificate.not_valid_before_utc,

@@ -40,7 +40,6 @@ class Leaf:
         private_key_pem: PKCS#8, unencrypted; None if the certificate is for a CSR.
         not_after: when it ends; ``renew_at`` says when to issue the next one.
         issuer_fingerprint: SHA-256 of the CA's certificate.
-        handshake_bytes: how many bytes the chain takes in the certificate list of a TLS handshake.
     """
 
     certificate_chain_pem: bytes
@@ -50,7 +49,6 @@ class Leaf:
     not_before: datetime
     not_after: datetime
     issuer_fingerprint: str
-    handshake_bytes: int
 
 
 def lint(signed: Signed, prepared: Prepared) -> Leaf:
@@ -81,7 +79,6 @@ def lint(signed: Signed, prepared: Prepared) -> Leaf:
         not_before=read.certificate.not_valid_before_utc,
         not_after=read.certificate.not_valid_after_utc,
         issuer_fingerprint=prepared.authority.fingerprint,
-        handshake_bytes=size,
     )
 
 

@@ -7,7 +7,7 @@ with ten apps as with ten thousand, and a reader of an old State can go on readi
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import assert_never
 
@@ -69,17 +69,6 @@ class State:
             state = state.put(entity)
         return state
 
-    def entities(self) -> Iterator[Entity]:
-        """Yield every entity, apps first because all others refer to them."""
-        yield from self.apps.values()
-        yield from self.instances.values()
-        yield from self.all_routes()
-        yield from self.all_policies()
-        yield from self.all_tokens()
-        yield from self.operator_certificates.values()
-        yield from self.all_tombstones()
-        yield from self.all_draining()
-
     def all_apps(self) -> tuple[App, ...]:
         """Return every app by org, space and name."""
         return tuple(sorted(self.apps.values(), key=lambda app: app.key))
@@ -87,11 +76,6 @@ class State:
     def all_instances(self) -> tuple[Instance, ...]:
         """Return every instance, those of an app together and by index."""
         return tuple(i for app in self.all_apps() for i in self.instances_of(app.guid))
-
-    def all_routes(self) -> tuple[RouteMapping, ...]:
-        """Return every route mapping by hostname."""
-        pairs = ((name, app) for name, apps in self.apps_by_hostname.items() for app in apps)
-        return tuple(sorted(RouteMapping(name, app) for name, app in pairs))
 
     def all_policies(self) -> tuple[NetworkPolicy, ...]:
         """Return every network policy by source and destination."""

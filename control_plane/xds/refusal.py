@@ -232,10 +232,6 @@ class ProgramRefusals:
         """Start with nothing refused."""
         self._by_program: dict[str, NodeRefusals] = {}
 
-    def get(self, program: str) -> NodeRefusals:
-        """Return the refusals of a program, as far as they are remembered."""
-        return self._by_program.get(program) or NodeRefusals()
-
     def remembered(self, program: str, in_use: Collection[str]) -> NodeRefusals:
         """Return the refusals of a program, and remember its future ones.
 

@@ -285,7 +285,3 @@ class Snapshot:
         return Snapshot(
             MappingProxyType(kept | {url: self.types[url] for url in changed & self.types.keys()})
         )
-
-    def replacing(self, types: Mapping[TypeUrl, TypeSnapshot]) -> Snapshot:
-        """Return this snapshot with some types replaced."""
-        return Snapshot(MappingProxyType({**self.types, **types}))

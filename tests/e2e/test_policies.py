@@ -241,7 +241,7 @@ async def test_a_filter_that_is_withheld_closes_http(tmp_path: Path) -> None:
         planned = nodes.set
 
         def without_filters(node_id: str, snapshot: Snapshot) -> None:
-            planned(node_id, snapshot.replacing({EXTENSION_CONFIG: EMPTY}))
+            planned(node_id, Snapshot({**snapshot.types, EXTENSION_CONFIG: EMPTY}))
 
         nodes.set = without_filters  # type: ignore[method-assign]  # the fault of this test
         source = await cloud.caller("app-b")

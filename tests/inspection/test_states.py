@@ -24,7 +24,7 @@ from control_plane.xds.events import Acked, Event
 from control_plane.xds.messages import Reply
 from control_plane.xds.resource import Resource
 from control_plane.xds.resource_type import SECRET
-from control_plane.xds.snapshot import TypeSnapshot
+from control_plane.xds.snapshot import Snapshot, TypeSnapshot
 from tests.envoy import tls_client
 from tests.envoy.harness import Envoy, until
 from tests.inspection.commands import c2c
@@ -271,4 +271,4 @@ def _break_secret(here: Scene) -> None:
         each for name, each in snapshot.of_type(SECRET).resources.items() if name != C2C_SECRET
     ]
     broken = TypeSnapshot.of([*others, Resource.of(SECRET, C2C_SECRET, body)])
-    core.nodes.set(guid, snapshot.replacing({SECRET: broken}))
+    core.nodes.set(guid, Snapshot({**snapshot.types, SECRET: broken}))

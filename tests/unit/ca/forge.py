@@ -56,6 +56,12 @@ def name(common_name: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
 
 
+def handshake_size(chain_pem: bytes) -> int:
+    """Return how many bytes a chain takes in the certificate list of a TLS 1.3 handshake."""
+    chain = x509.load_pem_x509_certificates(chain_pem)
+    return sum(len(each.public_bytes(Encoding.DER)) + 5 for each in chain)
+
+
 def ca_pem(authority: Authority) -> bytes:
     """Return the own certificate of a CA, without what is above it."""
     return public_pem((authority.certificate,))

@@ -30,7 +30,7 @@ from control_plane.model.spec import AppSpec
 from control_plane.model.state import State
 from control_plane.model.tokens import add_token
 from control_plane.names import AppGuid, AppName
-from tests.unit.model.world import NOW, A, B, C, D, allow, mapping, register, world
+from tests.unit.model.world import NOW, A, B, C, D, allow, entities_of, mapping, register, world
 
 
 def test_an_app_has_the_defaults_of_cloud_foundry() -> None:
@@ -252,7 +252,7 @@ def test_deleting_an_app_takes_along_all_that_refers_to_it() -> None:
 
     decision = delete_app(state, A)
 
-    left = State.of(decision.state.entities())
+    left = State.of(entities_of(decision.state))
     expected = register(world("b", "c", "d"), "b0", B, "10.0.0.2")
     expected = allow(mapping(expected, B, "shared").state, C, B)
     kept = JoinToken(f"digest-{B}", B, NOW + timedelta(minutes=1), 1)

@@ -25,7 +25,7 @@ from control_plane.model.spec import AppSpec
 from control_plane.model.state import State
 from control_plane.names import Address, AppGuid, InstanceGuid
 from tests.fuzz.budget import SEQUENCE
-from tests.unit.model.world import DOMAINS
+from tests.unit.model.world import DOMAINS, entities_of
 
 Command = Callable[[State], Decision[Any]]
 
@@ -111,7 +111,7 @@ def instances(state: State, app: AppGuid) -> list[Instance]:
 
 def rows(state: State) -> dict[object, Entity]:
     """Return what a database would hold."""
-    return {key_of(entity): entity for entity in state.entities()}
+    return {key_of(entity): entity for entity in entities_of(state)}
 
 
 def applied(change: Change, to: dict[object, Entity]) -> dict[object, Entity]:
@@ -140,7 +140,7 @@ def test_random_commands_keep_state_and_change_true(commands: list[Command]) -> 
             continue
         new, change = decision.state, decision.change
 
-        assert new == State.of(new.entities())
+        assert new == State.of(entities_of(new))
         assert (new is state) is not bool(change)
         assert rows(new) == applied(change, rows(state))
         touched = {app for app in GUIDS if view(state, app) != view(new, app)}
@@ -177,6 +177,6 @@ def check_references(state: State) -> None:
     apps = {app.guid for app in state.all_apps()}
 
     assert {instance.app_guid for instance in state.instances.values()} <= apps
-    assert {mapping.app_guid for mapping in state.all_routes()} <= apps
+    assert set(state.hostnames_by_app) <= apps
     for policy in state.all_policies():
         assert {policy.source, policy.destination} <= apps

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from control_plane.model.apps import create_app
 from control_plane.model.change import Decision
-from control_plane.model.entities import NetworkPolicy, Transport
+from control_plane.model.entities import Entity, NetworkPolicy, RouteMapping, Transport
 from control_plane.model.instances import register_instance
 from control_plane.model.policies import PolicySpec, add_policies
 from control_plane.model.routes import RouteResult, map_route
@@ -26,6 +26,20 @@ def world(*names: str) -> State:
     for name in names or "abcd":
         state = create_app(state, f"guid-{name}", AppSpec(name)).state
     return state
+
+
+def entities_of(state: State) -> tuple[Entity, ...]:
+    """Return everything in a State, apps first because all others refer to them."""
+    return (
+        *state.apps.values(),
+        *state.instances.values(),
+        *(RouteMapping(name, app) for name, apps in state.apps_by_hostname.items() for app in apps),
+        *state.all_policies(),
+        *state.all_tokens(),
+        *state.operator_certificates.values(),
+        *state.all_tombstones(),
+        *state.all_draining(),
+    )
 
 
 def register(state: State, guid: str, app: AppGuid, address: str) -> State:

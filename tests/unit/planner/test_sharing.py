@@ -18,6 +18,7 @@ from control_plane.planner import NAME_TABLE_TYPE, Gone, Planner, PlanOptions, n
 from control_plane.planner.ports import NOTHING_GONE
 from control_plane.xds.resource_type import CLUSTER, EXTENSION_CONFIG, LISTENER
 from control_plane.xds.snapshot import Snapshot
+from tests.unit.model.world import entities_of
 from tests.unit.planner import worlds
 
 EVERYTHING = PlanOptions(
@@ -49,7 +50,7 @@ def test_the_same_facts_give_the_same_versions(busy: State, options: PlanOptions
 
     R3: versions belong to content, so that nothing is sent again that a client has.
     """
-    again = State.of(reversed(list(busy.entities())))
+    again = State.of(reversed(entities_of(busy)))
 
     first, second = worlds.plan(busy, options=options), worlds.plan(again, options=options)
 

@@ -21,7 +21,7 @@ from control_plane.reconciler.certificates.recorded import RecordedChanges
 from control_plane.reconciler.certificates.records import Records
 from control_plane.reconciler.publication.recovery import uncertified, unmapped
 from control_plane.store.protocol import IssuedRecord
-from tests.unit.model.world import A, B, register, world
+from tests.unit.model.world import A, B, entities_of, register, world
 from tests.unit.reconciler.faulty import Faulty
 from tests.unit.reconciler.test_recovery import record
 
@@ -59,7 +59,7 @@ async def a_disk(directory: Path) -> AsyncIterator[Disk]:
     state = set_status(state, B0, InstanceStatus.READY).state
     store = await Faulty.open(directory / "data" / "c2c.db")
     assert isinstance(store, Faulty)
-    await store.commit(Change(puts=tuple(state.entities())))
+    await store.commit(Change(puts=entities_of(state)))
     disk = Disk(store, state)
     try:
         yield disk

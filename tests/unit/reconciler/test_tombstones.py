@@ -22,7 +22,7 @@ from control_plane.reconciler.certificates.ledger import Ledger
 from control_plane.reconciler.membership.tombstones import PERIOD_SECONDS, Tombstones
 from control_plane.registry import Registry
 from control_plane.store.protocol import IssuedRecord
-from tests.unit.model.world import A, B, register, world
+from tests.unit.model.world import A, B, entities_of, register, world
 from tests.unit.reconciler.clocks import NOON, ManualClock
 from tests.unit.reconciler.faulty import Faulty, working
 
@@ -71,7 +71,7 @@ async def plane(directory: Path, *records: IssuedRecord) -> AsyncIterator[Plane]
     entities = await store.load()
     state = State.of(entities) if entities else register(world("b"), B0, B, "10.0.1.1")
     if not entities:
-        await store.commit(Change(puts=tuple(state.entities())))
+        await store.commit(Change(puts=entities_of(state)))
     made = Plane(store, state, *records)
     async with working(store, made.registry.run(), made.tombstones.run(made.registry)):
         yield made

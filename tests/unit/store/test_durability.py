@@ -92,7 +92,7 @@ async def test_what_was_answered_survives_kill_9(tmp_path: Path) -> None:
         store = await SqliteStore.open(path)
         state = State.of(await store.load())
         await store.close()
-        found = {mapping.hostname for mapping in state.all_routes()}
+        found = set(state.apps_by_hostname)
         assert said["mapped"] - said["unmapping"] <= found
         assert not said["unmapped"] & found
         assert len(state.hostnames_of(AppGuid("app-0"))) <= 3 * (number + 1)

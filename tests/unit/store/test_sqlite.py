@@ -47,6 +47,7 @@ from control_plane.store.migrations import STEPS
 from control_plane.store.protocol import IssuedRecord
 from control_plane.store.sqlite import SqliteStore
 from tests.unit.model.test_random_commands import COMMANDS, Command
+from tests.unit.model.world import entities_of
 
 A, B = AppGuid("guid-a"), AppGuid("guid-b")
 NOW = datetime(2026, 1, 1, 12, 0, 0, 123456, tzinfo=UTC)
@@ -170,7 +171,7 @@ def test_whatever_commands_come_disk_and_state_agree(batches: list[list[Command]
     async def run(path: Path) -> None:
         state = State.of(app(AppGuid(name), name) for name in "abc")
         async with opened(path) as store:
-            await store.commit(Change(tuple(state.entities())))
+            await store.commit(Change(entities_of(state)))
             for batch in batches:
                 changes = []
                 for command in batch:

@@ -66,7 +66,7 @@ class Peer:
     def put(self, **contents: str) -> list[str]:
         """Give the node other resources of some types; return the responses."""
         types = {url_of(short): content(short, text) for short, text in contents.items()}
-        self.snapshot = self.snapshot.replacing(types)
+        self.snapshot = Snapshot({**self.snapshot.types, **types})
         return self.hear()
 
     def wait(self, seconds: float) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from control_plane.xds.messages import Node
 from control_plane.xds.resource import Resource
 from control_plane.xds.resource_type import SCOPED_ROUTE
-from control_plane.xds.snapshot import TypeSnapshot
+from control_plane.xds.snapshot import Snapshot, TypeSnapshot
 from tests.unit.xds.peers import DeltaPeer, SotwPeer
 
 TAKES_TTLS = Node(
@@ -113,7 +113,7 @@ def test_ack_of_a_heartbeat_asks_for_nothing() -> None:
     """R6: it has the last nonce, and answers no response, like a request that is repeated."""
     kept = TypeSnapshot.of([Resource.of(SCOPED_ROUTE, "s", b"s@1", ttl=9.0)])
     peer = SotwPeer(node=TAKES_TTLS, LDS="l@1")
-    peer.snapshot = peer.snapshot.replacing({SCOPED_ROUTE: kept})
+    peer.snapshot = Snapshot({**peer.snapshot.types, SCOPED_ROUTE: kept})
     for short in ("LDS", "SRDS"):
         peer.ask(short)
         peer.ack(short)

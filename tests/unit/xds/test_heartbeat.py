@@ -175,11 +175,11 @@ def test_heartbeat_of_the_state_of_the_world_has_what_the_client_has() -> None:
     """T3, O1: and not what is to come, which has to wait for something else."""
     first, second = (resource("l", each, ttl=TTL, url=LISTENER) for each in (1, 2))
     peer = SotwPeer(CDS="c@1", node=NODE)
-    peer.snapshot = peer.snapshot.replacing({LISTENER: TypeSnapshot.of([first])})
+    peer.snapshot = Snapshot({**peer.snapshot.types, LISTENER: TypeSnapshot.of([first])})
     for short in ("CDS", "LDS"):
         peer.ask(short)
         peer.ack(short)
-    peer.snapshot = peer.snapshot.replacing({LISTENER: TypeSnapshot.of([second])})
+    peer.snapshot = Snapshot({**peer.snapshot.types, LISTENER: TypeSnapshot.of([second])})
     assert peer.put(CDS="c@2") == ["3 CDS c@2"]
     assert peer.wait(BEAT) == ["4 LDS l@1"]
     assert peer.ack("CDS") == ["5 LDS l@2"]

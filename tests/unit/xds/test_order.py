@@ -6,7 +6,7 @@ import pytest
 
 from control_plane.xds.resource import Resource
 from control_plane.xds.resource_type import CLUSTER, ENDPOINT, LB_ENDPOINT
-from control_plane.xds.snapshot import TypeSnapshot
+from control_plane.xds.snapshot import Snapshot, TypeSnapshot
 from tests.unit.xds.peers import DeltaPeer, SotwPeer
 
 VARIANTS = pytest.mark.parametrize("variant", [SotwPeer, DeltaPeer])
@@ -329,7 +329,7 @@ def test_endpoints_that_a_cluster_awaits_are_sent_again_and_no_others(variant: V
         Resource.of(CLUSTER, "c", b"c@2", awaits={ENDPOINT: ("d",)}),
         Resource.of(CLUSTER, "d", b"d@2", awaits={ENDPOINT: ()}),
     ]
-    peer.snapshot = peer.snapshot.replacing({CLUSTER: TypeSnapshot.of(told)})
+    peer.snapshot = Snapshot({**peer.snapshot.types, CLUSTER: TypeSnapshot.of(told)})
     assert [line[2:] for line in peer.hear()] == ["CDS c@2 d@2", "EDS d@1"]
 
 
@@ -386,7 +386,7 @@ def test_endpoints_of_localities_are_sent_again_after_their_cluster() -> None:
     collections = tuple(f"{IN}{each}/*" for each in ("a", "none", "new"))
     awaits = {LB_ENDPOINT: collections}
     named = TypeSnapshot.of([Resource.of(ENDPOINT, "c", b"c@2", awaits=awaits)])
-    peer.snapshot = peer.snapshot.replacing({ENDPOINT: named})
+    peer.snapshot = Snapshot({**peer.snapshot.types, ENDPOINT: named})
     again = f"LEDS {IN}a/1@1 -{IN}none/*"
     assert [line[2:] for line in peer.hear()] == ["EDS c@2", again]
     assert [*peer.ack("EDS"), *peer.ack("LEDS")] == []

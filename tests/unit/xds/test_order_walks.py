@@ -116,7 +116,7 @@ class OrderWalk(WalkToRest):
             changed = (
                 Resource.of(CLUSTER, each, f"{each} {10 + number}".encode()) for each in clusters
             )
-            self.snapshot = self.snapshot.replacing({CLUSTER: TypeSnapshot.of(changed)})
+            self.snapshot = Snapshot({**self.snapshot.types, CLUSTER: TypeSnapshot.of(changed)})
             self._push()
             for _ in range(len(self.client.outbox)):
                 self.deliver()

@@ -37,7 +37,8 @@ class Poller:
 
     def put(self, text: str) -> None:
         """Give the node other resources of the type."""
-        self.snapshot = self.snapshot.replacing({url_of(self.short): content(self.short, text)})
+        kind = content(self.short, text)
+        self.snapshot = Snapshot({**self.snapshot.types, url_of(self.short): kind})
 
     def poll(self, *names: str, error: ErrorDetail | None = None, nonce: str = "") -> str | None:
         """Ask once; return the contents of the answer, and its errors; None without one."""

@@ -79,7 +79,7 @@ def test_resource_is_found_by_name_and_by_alias() -> None:
 def test_node_has_nothing_of_a_type_that_nobody_set() -> None:
     """R2: types do not mix, and an unknown one is empty."""
     before = Snapshot({CLUSTER: content("CDS", "c@1")})
-    after = before.replacing({SECRET: content("SDS", "s@1")})
+    after = Snapshot({**before.types, SECRET: content("SDS", "s@1")})
     assert before.of_type(SECRET) is EMPTY
     assert after.of_type(SECRET).resources.keys() == {"s"}
     assert after.of_type(CLUSTER) is before.of_type(CLUSTER)

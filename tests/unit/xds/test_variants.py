@@ -78,7 +78,8 @@ class Side:
                 mine.pop(name, None)
                 if number is not None:
                     mine[name] = Resource.of(url, name, f"{name}@{number}".encode())
-                self.snapshot = self.snapshot.replacing({url: TypeSnapshot.of(mine.values())})
+                kind = TypeSnapshot.of(mine.values())
+                self.snapshot = Snapshot({**self.snapshot.types, url: kind})
             case Want(url, names, wildcard, more):
                 change = self.client.subscribe if more else self.client.unsubscribe
                 change(url, names, wildcard=wildcard)

@@ -81,7 +81,7 @@ class Transcript:
             case "set", [short, *labels]:
                 self._learn(labels)
                 kind = content(short, " ".join(labels))
-                self._snapshot = self._snapshot.replacing({url_of(short): kind})
+                self._snapshot = Snapshot({**self._snapshot.types, url_of(short): kind})
             case "wait", [seconds]:
                 self._now += float(seconds)
             case "missing", []:

@@ -122,7 +122,7 @@ class Walk(WalkToRest):
             pending=[name for name, each in mine.items() if each is None],
             recorded={name: each for name, each in mine.items() if isinstance(each, str)},
         )
-        self.snapshot = self.snapshot.replacing({url: kind})
+        self.snapshot = Snapshot({**self.snapshot.types, url: kind})
 
     def _push(self) -> int:
         self.referee.look(self.snapshot)
