@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import structlog
 from sqlalchemy import URL, create_engine, event, text
@@ -67,7 +67,7 @@ class SqliteStore:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
 
     @classmethod
-    async def open(cls, path: Path, *, was_used: bool = False) -> SqliteStore:
+    async def open(cls, path: Path, *, was_used: bool = False) -> Self:
         """Open the database; make it if there is none, or bring it to our schema.
 
         Args:

@@ -6,15 +6,17 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from sqlalchemy.engine import Engine
 
 from control_plane.errors import StorageError
 from control_plane.model.change import Change
+from control_plane.model.state import State
 from control_plane.store.lock import DirectoryLock
 from control_plane.store.protocol import IssuedRecord
 from control_plane.store.sqlite import SqliteStore
+from tests.unit.model.world import entities_of
 
 
 class Faulty(SqliteStore):
@@ -30,6 +32,13 @@ class Faulty(SqliteStore):
         super().__init__(path, engine, lock)
         self.failures = 0
         self.failed = asyncio.Event()
+
+    @classmethod
+    async def holding(cls, state: State, directory: Path) -> Self:
+        """Make a store in a directory, and have it hold a State."""
+        store = await cls.open(directory / "data" / "c2c.db")
+        await store.commit(Change(puts=entities_of(state)))
+        return store
 
     async def commit(
         self,

@@ -12,7 +12,7 @@ from pathlib import Path
 from structlog.testing import capture_logs
 
 from control_plane import log_events
-from control_plane.model.change import Change, Decision
+from control_plane.model.change import Decision
 from control_plane.model.entities import InstanceStatus
 from control_plane.model.instances import set_status
 from control_plane.model.state import State
@@ -22,7 +22,7 @@ from control_plane.reconciler.certificates.ledger import Ledger
 from control_plane.reconciler.membership.departures import PERIOD_SECONDS, Departures
 from control_plane.registry import Registry
 from control_plane.store.protocol import IssuedRecord
-from tests.unit.model.world import B, entities_of, register, world
+from tests.unit.model.world import B, register, world
 from tests.unit.reconciler.clocks import NOON, ManualClock
 from tests.unit.reconciler.faulty import Faulty, working
 
@@ -67,10 +67,8 @@ class Plane:
 @asynccontextmanager
 async def plane(directory: Path, ends: timedelta = HOUR) -> AsyncIterator[Plane]:
     """Run one until the block ends."""
-    store = await Faulty.open(directory / "data" / "c2c.db")
-    assert isinstance(store, Faulty)
     state = register(register(world("b"), B0, B, "10.0.1.1"), B1, B, "10.0.1.2")
-    await store.commit(Change(puts=entities_of(state)))
+    store = await Faulty.holding(state, directory)
     made = Plane(store, state, ends)
     async with working(store, made.registry.run(), made.departures.run(made.registry)):
         yield made

@@ -19,7 +19,7 @@ from control_plane.reconciler.membership import absences
 from control_plane.reconciler.membership.presence import Presence
 from control_plane.reconciler.membership.status import Word
 from control_plane.registry import Registry
-from tests.unit.model.world import B, entities_of, register, world
+from tests.unit.model.world import B, register, world
 from tests.unit.reconciler.faulty import Faulty, working
 from tests.unit.reconciler.worlds import Peer, World
 
@@ -75,9 +75,7 @@ class Fleet:
 async def fleet(directory: Path) -> AsyncIterator[Fleet]:
     """Run registry and presence with two instances that are ready."""
     state = register(register(world("b"), B0, B, "10.0.1.1"), B1, B, "10.0.1.2")
-    store = await Faulty.open(directory / "data" / "c2c.db")
-    assert isinstance(store, Faulty)
-    await store.commit(Change(puts=entities_of(state)))
+    store = await Faulty.holding(state, directory)
     around = World(state)
     registry = Registry(state, store)
     registry.subscribe(around.reconciler.committed)

@@ -36,7 +36,7 @@ from control_plane.reconciler.membership.status import Word
 from control_plane.registry import Registry
 from control_plane.server.limits import TokenBuckets
 from control_plane.xds.resource_type import CLUSTER, LISTENER, SECRET
-from tests.unit.model.world import B, entities_of, register, world
+from tests.unit.model.world import B, register, world
 from tests.unit.reconciler.clocks import settled
 from tests.unit.reconciler.faulty import Faulty, working
 from tests.unit.reconciler.worlds import C2C_SECRET, ID_SECRET, Peer, World
@@ -161,9 +161,7 @@ async def watched(
     """
     state = register(world("b"), B0, B, "10.0.1.1")
     state = set_status(state, B0, status, has_sidecar=has_sidecar).state
-    store = await Faulty.open(directory / "data" / "c2c.db")
-    assert isinstance(store, Faulty)
-    await store.commit(Change(puts=entities_of(state)))
+    store = await Faulty.holding(state, directory)
     around = World(state)
     registry = Registry(state, store)
     registry.subscribe(around.reconciler.committed)

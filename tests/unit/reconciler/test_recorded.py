@@ -21,7 +21,7 @@ from control_plane.reconciler.certificates.recorded import RecordedChanges
 from control_plane.reconciler.certificates.records import Records
 from control_plane.reconciler.publication.recovery import uncertified, unmapped
 from control_plane.store.protocol import IssuedRecord
-from tests.unit.model.world import A, B, entities_of, register, world
+from tests.unit.model.world import A, B, register, world
 from tests.unit.reconciler.faulty import Faulty
 from tests.unit.reconciler.test_recovery import record
 
@@ -57,9 +57,7 @@ async def a_disk(directory: Path) -> AsyncIterator[Disk]:
     """Run with app ``b``, its one instance, and another app."""
     state = register(world("a", "b"), B0, B, "10.0.1.1")
     state = set_status(state, B0, InstanceStatus.READY).state
-    store = await Faulty.open(directory / "data" / "c2c.db")
-    assert isinstance(store, Faulty)
-    await store.commit(Change(puts=entities_of(state)))
+    store = await Faulty.holding(state, directory)
     disk = Disk(store, state)
     try:
         yield disk

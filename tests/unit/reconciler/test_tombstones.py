@@ -67,7 +67,6 @@ class Plane:
 async def plane(directory: Path, *records: IssuedRecord) -> AsyncIterator[Plane]:
     """Run one until the block ends; at first it has app b with one instance."""
     store = await Faulty.open(directory / "data" / "c2c.db")
-    assert isinstance(store, Faulty)
     entities = await store.load()
     state = State.of(entities) if entities else register(world("b"), B0, B, "10.0.1.1")
     if not entities:
