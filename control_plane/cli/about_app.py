@@ -13,8 +13,8 @@ from typing import TypeVar
 import click
 
 from control_plane.cli import kinds
-from control_plane.cli.app_names import Complete, complete_app
 from control_plane.cli.globals import target
+from control_plane.cli.name_completion import Complete, complete_app
 from control_plane.cli.tables import InSpace
 
 Found = TypeVar("Found", bound=InSpace)

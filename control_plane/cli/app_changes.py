@@ -8,11 +8,11 @@ import click
 
 from control_plane.api.v1 import app_pb2, app_pb2_grpc
 from control_plane.cli import kinds
-from control_plane.cli.app_names import complete_app
 from control_plane.cli.client import connect
 from control_plane.cli.command import command
 from control_plane.cli.errors import Failed
 from control_plane.cli.globals import connection_options, target, target_options
+from control_plane.cli.name_completion import complete_app
 from control_plane.cli.output import begin, named, ok, output_option, tell, wants_json
 from control_plane.cli.tables import print_records, record
 from control_plane.names import shown

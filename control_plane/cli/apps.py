@@ -5,10 +5,10 @@ from __future__ import annotations
 import click
 
 from control_plane.api.v1 import app_pb2, app_pb2_grpc, instance_pb2, instance_pb2_grpc
-from control_plane.cli.app_names import complete_app
 from control_plane.cli.client import connect
 from control_plane.cli.command import command
 from control_plane.cli.globals import all_option, connection_options, target, target_options
+from control_plane.cli.name_completion import complete_app
 from control_plane.cli.output import begin, named, output_option, wants_json
 from control_plane.cli.tables import print_fields, print_records, print_table, record, spaces_of
 

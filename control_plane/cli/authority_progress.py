@@ -17,6 +17,7 @@ from control_plane.api.v1 import certificate_authority_pb2_grpc
 from control_plane.cli.client import Client
 from control_plane.cli.errors import Failed
 from control_plane.cli.globals import DEFAULTS, pasted
+from control_plane.cli.instance_name import name_of
 from control_plane.cli.output import ok, some_of, tell, waiting, wants_json
 from control_plane.cli.patience import Patience
 from control_plane.cli.tables import place_of, print_records, print_table, record
@@ -156,7 +157,7 @@ def _late(found: Authorities) -> messages.CertificateAuthority | None:
 def _named(late: messages.WaitingInstance) -> str:
     """Return the name of an instance among those of every space, as the server writes it."""
     is_plain = (late.org, late.space) in (DEFAULTS, ("", ""))  # an older server leaves both empty
-    return f"{late.app}/{late.index}{'' if is_plain else ' ' + place_of(late)}"
+    return name_of(late) if is_plain else f"{name_of(late)} {place_of(late)}"
 
 
 def _day(authority: messages.CertificateAuthority) -> str:

@@ -13,12 +13,12 @@ import click
 from control_plane.api.v1 import trust_pb2, trust_pb2_grpc
 from control_plane.ca.spiffe import TrustDomain, spiffe_id
 from control_plane.cli import kinds
-from control_plane.cli.app_names import complete_instance
 from control_plane.cli.client import connect
 from control_plane.cli.command import command
 from control_plane.cli.errors import Failed
 from control_plane.cli.globals import connection_options, target_options
 from control_plane.cli.instance_name import require_instance
+from control_plane.cli.name_completion import complete_instance
 from control_plane.cli.output import warn
 from control_plane.envoy.bootstrap import XdsIdentity, render
 from control_plane.names import shown

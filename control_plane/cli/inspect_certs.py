@@ -8,13 +8,13 @@ import click
 
 from control_plane.api.v1 import inspection_pb2, inspection_pb2_grpc
 from control_plane.cli.about_app import about_app, asked_for
-from control_plane.cli.app_names import complete_app_or_instance
 from control_plane.cli.client import Client, connect
 from control_plane.cli.command import command
 from control_plane.cli.globals import all_option, connection_options, target, target_options
 from control_plane.cli.inspect_moments import ago, ahead
 from control_plane.cli.inspect_status import CERTIFICATE_WORDS
-from control_plane.cli.instance_name import is_app_and_index, noun_of, require_instance
+from control_plane.cli.instance_name import asked_instance, name_of, noun_of
+from control_plane.cli.name_completion import complete_app_or_instance
 from control_plane.cli.output import begin, output_option, tell, wants_json
 from control_plane.cli.tables import (
     place_of,
@@ -57,7 +57,7 @@ def certs(app_name: str | None) -> None:
     now = datetime.now(UTC)
     print_table(
         {
-            "instance": [f"{each.app}/{each.index}" for each in found],
+            "instance": [name_of(each) for each in found],
             "secret": [each.secret for each in found],
             "serial": [each.serial for each in found],
             "state": [
@@ -77,7 +77,7 @@ def certs(app_name: str | None) -> None:
         click.echo()
     for each in late:
         place = f" {place_of(each)}" if where.is_all else ""
-        tell(f"{each.app}/{each.index}{place} {each.secret}: {each.reason}")
+        tell(f"{name_of(each)}{place} {each.secret}: {each.reason}")
 
 
 def _found(client: Client, app_name: str | None) -> list[inspection_pb2.Certificate]:
@@ -86,7 +86,7 @@ def _found(client: Client, app_name: str | None) -> list[inspection_pb2.Certific
     request = inspection_pb2.ListCertificatesRequest(
         app=app_name or "", space=where.space, org=where.org, in_space=not where.is_all
     )
-    only = require_instance(client, app_name) if is_app_and_index(app_name) else None
+    only = asked_instance(client, app_name)
     if only is not None:
         request.app = only.app_guid
     stub = inspection_pb2_grpc.InspectionServiceStub(client.channel)

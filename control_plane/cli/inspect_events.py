@@ -19,7 +19,6 @@ import click
 from control_plane.api.v1 import inspection_pb2, inspection_pb2_grpc
 from control_plane.cli import kinds
 from control_plane.cli.about_app import about_app
-from control_plane.cli.app_names import complete_app_or_instance
 from control_plane.cli.client import Client, connect
 from control_plane.cli.command import command
 from control_plane.cli.globals import (
@@ -29,7 +28,8 @@ from control_plane.cli.globals import (
     target,
     target_options,
 )
-from control_plane.cli.instance_name import is_app_and_index, noun_of, require_instance
+from control_plane.cli.instance_name import asked_instance, noun_of
+from control_plane.cli.name_completion import complete_app_or_instance
 from control_plane.cli.output import begin, output_option, tell, wants_json, warn
 from control_plane.cli.patience import Patience
 from control_plane.cli.reach import Away
@@ -73,11 +73,11 @@ def events(app_name: str | None, *, kinds_: tuple[str, ...], count: int | None) 
         kinds=kinds_,
     )
     with connect() as client:
-        instance = None
-        if is_app_and_index(app_name):
-            only = require_instance(client, app_name)
-            request.app, instance = only.app_guid, only.guid
-        for number, (event, has_gap) in enumerate(_told(client, request, instance), 1):
+        only = asked_instance(client, app_name)
+        if only is not None:
+            request.app = only.app_guid
+        told = _told(client, request, only.guid if only else None)
+        for number, (event, has_gap) in enumerate(told, 1):
             _print(event, has_gap=has_gap, is_all=where.is_all)
             if number == count:
                 break

@@ -18,17 +18,18 @@ import click
 
 from control_plane.api.v1 import inspection_pb2, inspection_pb2_grpc
 from control_plane.cli.about_app import about_app, asked_for
-from control_plane.cli.app_names import complete_app_or_instance
 from control_plane.cli.client import Client, connect
 from control_plane.cli.command import command
 from control_plane.cli.globals import Target, all_option, connection_options, target, target_options
 from control_plane.cli.inspect_moments import ago
 from control_plane.cli.instance_name import (
     NoInstance,
+    asked_instance,
     is_app_and_index,
+    name_of,
     noun_of,
-    require_instance,
 )
+from control_plane.cli.name_completion import complete_app_or_instance
 from control_plane.cli.output import begin, is_plain, output_option, tell, wants_json, warn
 from control_plane.cli.patience import Patience
 from control_plane.cli.tables import (
@@ -131,8 +132,7 @@ def _ask(client: Client, app_name: str | None, where: Target) -> _Found:
     request = inspection_pb2.GetStatusRequest(
         app=app_name or "", space=where.space, org=where.org, in_space=not where.is_all
     )
-    if is_app_and_index(app_name):
-        only = require_instance(client, app_name)
+    if (only := asked_instance(client, app_name)) is not None:
         request = inspection_pb2.GetStatusRequest(instance_guid=only.guid)
     stub = inspection_pb2_grpc.InspectionServiceStub(client.channel)
     answer = client.call(stub.GetStatus, request)
@@ -150,7 +150,7 @@ def _print(looked: _Found) -> None:
     found = looked.instances
     now = datetime.now(UTC)
     columns: dict[str, list[object]] = {
-        "instance": [instance_name(each) for each in found],
+        "instance": [name_of(each) for each in found],
         "address": [each.address for each in found],
         "status": [each.status.replace("_", " ") for each in found],
         "connected": [ago(each.connected_since, now) if each.connected else "no" for each in found],
@@ -196,11 +196,6 @@ def _watch(look: Callable[[], _Found]) -> None:
         time.sleep(_WATCH_SECONDS)
 
 
-def instance_name(each: inspection_pb2.InstanceStatus) -> str:
-    """Return the name of an instance as users write it."""
-    return f"{each.app}/{each.index}"
-
-
 def not_ready(each: inspection_pb2.InstanceStatus) -> str:
     """Say that an instance is not ready, and why, if the server is new enough to tell."""
     return f"is not ready: {each.not_ready_reason}" if each.not_ready_reason else "is not ready"
@@ -221,7 +216,7 @@ def _summary(each: inspection_pb2.InstanceStatus) -> str:
 
 
 def _reasons(each: inspection_pb2.InstanceStatus, *, is_all: bool) -> Iterable[str]:
-    name = f"{instance_name(each)} {place_of(each)}" if is_all else instance_name(each)
+    name = f"{name_of(each)} {place_of(each)}" if is_all else name_of(each)
     for alarm in each.alarms:
         yield f"{name} ALARM: {alarm}"
     # The reason why it is behind may repeat an alarm, or what is wrong with its certificate.

@@ -17,13 +17,13 @@ import click
 from control_plane.api.v1 import inspection_pb2
 from control_plane.cli import kinds
 from control_plane.cli.about_app import about_app
-from control_plane.cli.app_names import complete_app_or_instance
 from control_plane.cli.client import connect
 from control_plane.cli.command import command
 from control_plane.cli.errors import Failed
 from control_plane.cli.globals import connection_options, target, target_options
-from control_plane.cli.inspect_status import instance_name, not_ready, statuses
-from control_plane.cli.instance_name import is_app_and_index, listed_by
+from control_plane.cli.inspect_status import not_ready, statuses
+from control_plane.cli.instance_name import is_app_and_index, listed_by, name_of
+from control_plane.cli.name_completion import complete_app_or_instance
 from control_plane.cli.output import (
     begin,
     named,
@@ -170,7 +170,7 @@ def _judged(found: _Statuses, stage: str, instances: int) -> _Look:
 
 def _late(each: inspection_pb2.InstanceStatus, stage: str) -> str:
     """Return why an instance is not as far as it should be, or ""."""
-    name = instance_name(each)
+    name = name_of(each)
     if each.behind:
         return f"{name}: {each.behind}"
     asked = {status.type for status in each.types if status.status}

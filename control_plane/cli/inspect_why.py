@@ -11,11 +11,11 @@ from urllib.parse import urlsplit
 import click
 
 from control_plane.api.v1 import inspection_pb2, inspection_pb2_grpc
-from control_plane.cli.app_names import complete_app_or_instance
 from control_plane.cli.client import connect
 from control_plane.cli.command import command
 from control_plane.cli.errors import capitalised
 from control_plane.cli.globals import connection_options, pasted, target, target_options
+from control_plane.cli.name_completion import complete_app_or_instance
 from control_plane.cli.output import (
     begin,
     named,

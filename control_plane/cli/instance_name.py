@@ -7,7 +7,7 @@ space, so that the command does not hit an instance of another space.
 from __future__ import annotations
 
 import re
-from typing import TypeGuard
+from typing import Protocol, TypeGuard
 
 from control_plane.api.v1 import instance_pb2, instance_pb2_grpc
 from control_plane.cli.client import Client
@@ -15,11 +15,28 @@ from control_plane.cli.errors import Failed
 from control_plane.cli.globals import pasted, target
 from control_plane.names import shown
 
-_APP_AND_INDEX = re.compile(r".+/[0-9]{1,9}")
+_APP_AND_INDEX = re.compile(r"(.+)/([0-9]{1,9})")
+
+
+class Indexed(Protocol):
+    """A message about an instance."""
+
+    @property
+    def app(self) -> str:
+        """The name of its app."""
+
+    @property
+    def index(self) -> int:
+        """Its index."""
 
 
 class NoInstance(Failed):
     """There is no instance of this name."""
+
+
+def name_of(each: Indexed) -> str:
+    """Return the name of an instance by its app and its index."""
+    return f"{each.app}/{each.index}"
 
 
 def is_app_and_index(text: str | None) -> TypeGuard[str]:
@@ -34,9 +51,8 @@ def noun_of(text: str | None) -> str:
 
 def listed_by(text: str) -> str:
     """Return the command that lists the instances among which a text names one."""
-    if not is_app_and_index(text):
-        return pasted("c2c instances --all")
-    return target().command("instances", text.rpartition("/")[0])
+    parts = _APP_AND_INDEX.fullmatch(text)
+    return target().command("instances", parts[1]) if parts else pasted("c2c instances --all")
 
 
 def find_instance(client: Client, text: str) -> instance_pb2.Instance | None:
@@ -45,15 +61,14 @@ def find_instance(client: Client, text: str) -> instance_pb2.Instance | None:
     Raises:
         Failed: there is no such app.
     """
+    parts = _APP_AND_INDEX.fullmatch(text)
     request = instance_pb2.ListInstancesRequest()
-    app, _, index = text.rpartition("/")
-    if is_app_and_index(text):
+    if parts:
         where = target()
-        request = instance_pb2.ListInstancesRequest(app=app, space=where.space, org=where.org)
+        request = instance_pb2.ListInstancesRequest(app=parts[1], space=where.space, org=where.org)
     stub = instance_pb2_grpc.InstanceServiceStub(client.channel)
-    found = client.call(stub.ListInstances, request).instances
-    for each in found:
-        if each.index == int(index) if request.app else each.guid == text:
+    for each in client.call(stub.ListInstances, request).instances:
+        if each.index == int(parts[2]) if parts else each.guid == text:
             return each
     return None
 
@@ -69,3 +84,13 @@ def require_instance(client: Client, text: str) -> instance_pb2.Instance:
     if found is None:
         raise NoInstance(f"instance {shown(text)} not found: '{listed_by(text)}' lists them")
     return found
+
+
+def asked_instance(client: Client, text: str | None) -> instance_pb2.Instance | None:
+    """Return the instance that a command is about; None if it is about an app, or about all.
+
+    Raises:
+        NoInstance: there is none of this name.
+        Failed: there is no such app.
+    """
+    return require_instance(client, text) if is_app_and_index(text) else None

@@ -8,11 +8,6 @@ import click
 
 from control_plane.api.v1 import app_pb2, app_pb2_grpc, instance_pb2, instance_pb2_grpc
 from control_plane.cli.about_app import about_app, asked_for
-from control_plane.cli.app_names import (
-    complete_app,
-    complete_app_or_instance,
-    complete_instance,
-)
 from control_plane.cli.client import Client, connect
 from control_plane.cli.command import command
 from control_plane.cli.globals import (
@@ -22,10 +17,15 @@ from control_plane.cli.globals import (
     target_options,
 )
 from control_plane.cli.instance_name import (
+    asked_instance,
     find_instance,
     is_app_and_index,
     listed_by,
-    require_instance,
+)
+from control_plane.cli.name_completion import (
+    complete_app,
+    complete_app_or_instance,
+    complete_instance,
 )
 from control_plane.cli.output import begin, named, ok, output_option, tell, wants_json
 from control_plane.cli.tables import print_fields, print_records, print_table, record, with_spaces
@@ -71,8 +71,8 @@ def instances(app_name: str | None) -> None:
 
 def _found(client: Client, app_name: str | None) -> list[instance_pb2.Instance]:
     """Return the instances of a space, of an app, or the one that is named."""
-    if is_app_and_index(app_name):
-        return [require_instance(client, app_name)]
+    if (only := asked_instance(client, app_name)) is not None:
+        return [only]
     where = target()
     request = instance_pb2.ListInstancesRequest(
         app=app_name or "", space=where.space, org=where.org, in_space=not where.is_all

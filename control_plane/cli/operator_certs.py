@@ -9,11 +9,11 @@ import click
 
 from control_plane.api.v1 import operator_pb2, operator_pb2_grpc
 from control_plane.cli import kinds
-from control_plane.cli.app_names import complete_operator
 from control_plane.cli.client import connect
 from control_plane.cli.command import command
 from control_plane.cli.globals import connection_options, pasted
 from control_plane.cli.inspect_moments import ago, ahead
+from control_plane.cli.name_completion import complete_operator
 from control_plane.cli.output import begin, named, ok, output_option, tell, wants_json, warn
 from control_plane.cli.tables import print_records, print_table, record
 

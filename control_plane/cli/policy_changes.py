@@ -15,10 +15,10 @@ from control_plane.api.v1 import (
     network_policy_pb2_grpc,
 )
 from control_plane.cli import kinds
-from control_plane.cli.app_names import complete_app
 from control_plane.cli.client import Client, connect
 from control_plane.cli.command import command
 from control_plane.cli.globals import Target, connection_options, target
+from control_plane.cli.name_completion import complete_app
 from control_plane.cli.output import begin, named, ok, output_option, tell, waiting, wants_json
 from control_plane.cli.progress import Wait, wait_options
 from control_plane.cli.tables import print_records, record

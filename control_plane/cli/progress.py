@@ -21,6 +21,7 @@ from control_plane.cli import kinds
 from control_plane.cli.client import CALL_SECONDS, seconds_of
 from control_plane.cli.errors import Failed
 from control_plane.cli.globals import Target, pasted
+from control_plane.cli.instance_name import name_of
 from control_plane.cli.output import some_of
 from control_plane.cli.tables import place_of
 from control_plane.settings.values import format_duration
@@ -144,7 +145,7 @@ class Wait:
 def _sentence(behind: progress_pb2.Behind, *, is_spread: bool) -> str:
     place = f" {place_of(behind)}" if is_spread else ""
     reason = f": {behind.reason}" if behind.reason and not behind.stopping else ""
-    return f"{behind.app}/{behind.index}{place}{reason}"
+    return f"{name_of(behind)}{place}{reason}"
 
 
 def _status(behind: Sequence[progress_pb2.Behind]) -> str:

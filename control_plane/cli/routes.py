@@ -9,10 +9,10 @@ import click
 from control_plane.api.v1 import route_pb2, route_pb2_grpc
 from control_plane.cli import kinds
 from control_plane.cli.about_app import about_app, asked_for
-from control_plane.cli.app_names import complete_app
 from control_plane.cli.client import connect
 from control_plane.cli.command import command
 from control_plane.cli.globals import all_option, connection_options, target, target_options
+from control_plane.cli.name_completion import complete_app
 from control_plane.cli.output import begin, named, ok, output_option, tell, waiting, wants_json
 from control_plane.cli.progress import Wait, wait_options
 from control_plane.cli.tables import print_records, print_table, record

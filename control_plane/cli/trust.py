@@ -10,11 +10,11 @@ import click
 from control_plane.api.v1 import join_token_pb2, join_token_pb2_grpc, trust_pb2, trust_pb2_grpc
 from control_plane.cli import kinds
 from control_plane.cli.about_app import about_app
-from control_plane.cli.app_names import complete_app
 from control_plane.cli.client import connect
 from control_plane.cli.command import command
 from control_plane.cli.globals import all_option, connection_options, target, target_options
 from control_plane.cli.inspect_moments import ago, ahead
+from control_plane.cli.name_completion import complete_app
 from control_plane.cli.output import begin, named, ok, output_option, tell, wants_json, warn
 from control_plane.cli.progress import duration_of
 from control_plane.cli.tables import print_fields, print_records, print_table, record, spaces_of

@@ -13,7 +13,7 @@ import pytest
 
 from control_plane.ca import create_authority, new_key_pair
 from control_plane.ca.rotation_file import authority_pem
-from control_plane.cli import app_names, reach
+from control_plane.cli import name_completion, reach
 from control_plane.cli.main import Program
 from control_plane.store.files import write_private
 from tests.unit.cli.running import Run, run_c2c
@@ -115,7 +115,7 @@ def test_a_server_that_hangs_holds_up_nobody(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A person goes on typing when nothing comes."""
-    monkeypatch.setattr(app_names, "PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(name_completion, "PATIENCE_SECONDS", 0.1)
     with socket.socket(socket.AF_UNIX) as silent:
         silent.bind(str(tmp_path / "admin.sock"))
         silent.listen()
@@ -129,7 +129,7 @@ def test_a_far_server_that_hangs_holds_up_nobody(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A command would wait longer for its greeting; whoever types does not."""
-    monkeypatch.setattr(app_names, "PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(name_completion, "PATIENCE_SECONDS", 0.1)
     own, now = tmp_path / "own.pem", datetime.now(UTC)
     made = create_authority(
         "own", now=now, lifetime=timedelta(days=1), key=new_key_pair(), serial=1

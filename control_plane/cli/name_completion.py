@@ -1,4 +1,4 @@
-"""The apps, the instances and the operators to which a shell completes a name.
+"""The names to which a shell completes a word: those of apps, instances and operators.
 
 The rule of this module: the user is typing meanwhile, so this takes a moment at most, and prints
 nothing, whatever is wrong.
@@ -23,6 +23,7 @@ from control_plane.api.v1 import (
 from control_plane.cli.client import Client, connect
 from control_plane.cli.errors import Failed
 from control_plane.cli.globals import target
+from control_plane.cli.instance_name import name_of
 from control_plane.errors import ControlPlaneError
 
 PATIENCE_SECONDS = 1.0
@@ -87,9 +88,7 @@ def _instances(client: Client, app: str) -> list[str]:
         app=app, space=where.space, org=where.org, in_space=True
     )
     stub = instance_pb2_grpc.InstanceServiceStub(client.channel)
-    return [
-        f"{each.app}/{each.index}" for each in client.call(stub.ListInstances, request).instances
-    ]
+    return [name_of(each) for each in client.call(stub.ListInstances, request).instances]
 
 
 def _operators(client: Client) -> Iterable[str]:
