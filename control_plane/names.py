@@ -29,6 +29,10 @@ C2C_PORT = Port(61443)
 DEFAULT_APP_PORT = Port(8080)
 """The port that an app listens on unless its definition says otherwise."""
 
+DEFAULT_APP_ADDRESS = Address("127.0.0.1")
+"""Where an app listens that shares its network namespace with its Envoy and is reached only through
+it."""
+
 SERVER_NAME = "c2c-control-plane.internal"
 """A name in every control plane's certificate, by which clients verify it wherever it runs. No
 route of an app can have this name: a route is a host in a domain of at least two labels."""
@@ -112,6 +116,11 @@ def parse_host(text: str, *, field: str = "hostname") -> str:
     return text.lower()
 
 
+def is_host_label(text: str) -> bool:
+    """Tell whether a host name may have this label: letters, digits and inner ``-`` (RFC 1123)."""
+    return len(text) <= MAX_LABEL_OCTETS and _LDH_LABEL.fullmatch(text) is not None
+
+
 def parse_domain(text: str, *, field: str = "domain") -> Domain:
     """Return a domain name of at least two labels in lower case, without a final dot.
 
@@ -187,7 +196,7 @@ def parse_guid(text: str, *, field: str) -> str:
     """
     if not text:
         raise InvalidArgument(f"{field.replace('_', ' ')} missing", field=field)
-    if len(text) > MAX_LABEL_OCTETS or not _LDH_LABEL.fullmatch(text):
+    if not is_host_label(text):
         raise InvalidArgument(
             f"guid must be 1 to {MAX_LABEL_OCTETS} letters, digits and '-', with '-' neither first "
             f"nor last: {shown(text)}",

@@ -21,7 +21,7 @@ from control_plane.cli.command import command
 from control_plane.cli.misspelt import misspelt
 from control_plane.cli.output import may_color
 from control_plane.logs import configure_logging
-from control_plane.names import Address, parse_address, parse_port
+from control_plane.names import DEFAULT_APP_ADDRESS, Address, parse_address, parse_port
 from control_plane.settings import Caution, LogFormat, LogLevel, SocketAddress
 from control_plane.settings.values import (
     choice_of,
@@ -93,9 +93,9 @@ def _option(flag: str, text: str, **attributes: Any) -> Callable[[Function], Fun
 )
 @_option(
     "--app-address",
-    "Where Envoy reaches the app (Default: 127.0.0.1)",
+    f"Where Envoy reaches the app (Default: {DEFAULT_APP_ADDRESS})",
     type=_APP_ADDRESS,
-    default="127.0.0.1",
+    default=DEFAULT_APP_ADDRESS,
 )
 @_option(
     "--app-port",

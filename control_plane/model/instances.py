@@ -17,6 +17,7 @@ from control_plane.model.reach import neighbours, require_networking
 from control_plane.model.state import State
 from control_plane.model.tombstones import for_good
 from control_plane.names import (
+    DEFAULT_APP_ADDRESS,
     Address,
     AppGuid,
     InstanceGuid,
@@ -24,10 +25,6 @@ from control_plane.names import (
     parse_guid,
     shown,
 )
-
-DEFAULT_APP_ADDRESS = "127.0.0.1"
-"""Where an app listens that shares its network namespace with its Envoy and is reached only through
-it."""
 
 ABSENT = frozenset({InstanceStatus.REGISTERED, InstanceStatus.GONE})
 """The statuses of an instance that has not connected yet, or has left."""

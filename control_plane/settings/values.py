@@ -15,13 +15,12 @@ from enum import StrEnum
 from typing import TypeVar
 
 from control_plane.errors import InvalidArgument
-from control_plane.names import MAX_HOSTNAME_OCTETS, MAX_LABEL_OCTETS, parse_address, shown
+from control_plane.names import MAX_HOSTNAME_OCTETS, is_host_label, parse_address, shown
 
 T = TypeVar("T")
 _Choice = TypeVar("_Choice", bound=StrEnum)
 Reader = Callable[[object], T]
 
-_HOST_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?")
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d))+", re.ASCII)
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", re.ASCII)
 _SIZE = re.compile(r"(\d{1,18})(B|KiB|MiB|GiB)?", re.ASCII)
@@ -126,7 +125,7 @@ def read_host(value: object) -> str:
     if (
         len(text) > MAX_HOSTNAME_OCTETS
         or labels[-1].isdigit()
-        or not all(_HOST_LABEL.fullmatch(each) and len(each) <= MAX_LABEL_OCTETS for each in labels)
+        or not all(map(is_host_label, labels))
     ):
         raise InvalidArgument(f"not an IP address or host name: {shown(text)}")
     return text.lower()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from control_plane.envoy.bootstrap import DEFAULT_MAX_MEMORY
 from control_plane.errors import ConfigurationError, InvalidArgument
-from control_plane.names import Address, Port, parse_address, shown
+from control_plane.names import DEFAULT_APP_ADDRESS, Address, Port, parse_address, shown
 from control_plane.settings import SocketAddress
 
 AUTO_ADDRESS = "auto"
@@ -21,9 +21,6 @@ AUTO_ADDRESS = "auto"
 
 DEFAULT_DIRECTORY = Path("c2c-sidecar")
 """Beside the app, so that the next start in the same place finds the identity of the last one."""
-
-DEFAULT_APP_ADDRESS = Address("127.0.0.1")
-"""Where an app listens that only its Envoy can reach."""
 
 MIN_ENVOY_MEMORY = 32 << 20
 """In octets; with less, Envoy would turn clients away even from an app that has only a few."""
