@@ -109,6 +109,11 @@ class DeltaPeer(Peer):
         )
         return self.send(request)
 
+    def take(self, short: str, *subscribe: str) -> None:
+        """Ask for resources, and accept the response."""
+        self.ask(short, *subscribe)
+        self.ack(short)
+
     def ack(self, short: str, *subscribe: str, drop: Iterable[str] = ()) -> list[str]:
         """Accept the last response of a type."""
         return self.ask(short, *subscribe, drop=drop, nonce=self.nonces[short])
@@ -142,6 +147,11 @@ class SotwPeer(Peer):
             resource_locators=located,
         )
         return self.send(request)
+
+    def take(self, short: str, *names: str) -> None:
+        """Ask for resources, and accept the response."""
+        self.ask(short, *names)
+        self.ack(short)
 
     def ack(self, short: str) -> list[str]:
         """Accept the last response of a type."""

@@ -20,8 +20,7 @@ def scoped(*names: str) -> SotwPeer:
     """Return a client that had scoped routes, maybe by name, and is sent another listener now."""
     peer = SotwPeer(CDS="c@1", LDS="l@1", SRDS="s@1")
     for short, *asked in (("CDS",), ("LDS",), ("SRDS", *names)):
-        peer.ask(short, *asked)
-        peer.ack(short)
+        peer.take(short, *asked)
     assert peer.put(LDS="l@2") == ["4 LDS l@2"]
     return peer
 
@@ -115,8 +114,7 @@ def test_ack_of_a_heartbeat_asks_for_nothing() -> None:
     peer = SotwPeer(node=TAKES_TTLS, LDS="l@1")
     peer.snapshot = Snapshot({**peer.snapshot.types, SCOPED_ROUTE: kept})
     for short in ("LDS", "SRDS"):
-        peer.ask(short)
-        peer.ack(short)
+        peer.take(short)
     assert peer.wait(3) == ["3 SRDS s@1"]
     assert peer.put(LDS="l@2") == ["4 LDS l@2"]
     assert [*peer.ack("SRDS"), *peer.ack("LDS")] == []
@@ -126,8 +124,7 @@ def test_client_that_takes_ttls_asks_again_like_any_other() -> None:
     """O2, T3: as long as it has no heartbeat to answer."""
     peer = SotwPeer(node=TAKES_TTLS, LDS="l@1", SRDS="s@1")
     for short in ("LDS", "SRDS"):
-        peer.ask(short)
-        peer.ack(short)
+        peer.take(short)
     peer.put(LDS="l@2")
     peer.ack("LDS")
     assert peer.ask("SRDS") == ["4 SRDS s@1"]
@@ -137,8 +134,7 @@ def test_routes_are_not_asked_for_again_by_who_repeats_an_answer() -> None:
     """R6: only of a complete type is the same request a question."""
     peer = SotwPeer(LDS="l@1", RDS="r@1")
     for short in ("RDS", "LDS"):
-        peer.ask(short, "*")
-        peer.ack(short)
+        peer.take(short, "*")
     assert peer.ack("RDS") == []
     assert peer.stream.rests(peer.snapshot)
 
@@ -157,8 +153,7 @@ def test_delta_client_is_sent_its_scoped_routes_after_a_listener_without_asking(
     """
     peer = DeltaPeer(LDS="l@1", SRDS="s@1")
     for short in ("LDS", "SRDS"):
-        peer.ask(short)
-        peer.ack(short)
+        peer.take(short)
     assert peer.put(LDS="l@2") == ["3 LDS l@2"]
     assert peer.ack("LDS") == ["4 SRDS s@1"]
     assert peer.ack("SRDS") == []
@@ -169,8 +164,7 @@ def test_delta_client_is_told_again_that_there_are_no_scoped_routes() -> None:
     """O2, W15: a listener that has some warms until it hears that there are none, or for 15 s."""
     peer = DeltaPeer(LDS="l@1")
     for short in ("LDS", "SRDS"):
-        peer.ask(short)
-        peer.ack(short)
+        peer.take(short)
     assert peer.put(LDS="l@2") == ["3 LDS l@2"]
     assert peer.ack("LDS") == ["4 SRDS"]
     assert peer.ack("SRDS") == []

@@ -18,8 +18,7 @@ def statuses(peer: Peer) -> list[str]:
 def test_way_of_a_secret() -> None:
     """A14: sent, then ACKed, is as far as the server can see."""
     peer = DeltaPeer(SDS="?s")
-    peer.ask("SDS", "s", "t")
-    peer.ack("SDS")
+    peer.take("SDS", "s", "t")
     assert statuses(peer) == []
     peer.put(SDS="t@1 u@1 s@1")
     assert statuses(peer) == ["s STALE", "t NOT_SENT"]
@@ -55,8 +54,7 @@ def test_delivery_is_of_what_an_alias_means() -> None:
 def test_delivery_says_what_the_client_has_and_what_it_refused() -> None:
     """A5, A14: a refused secret stands beside the one that is still in use."""
     peer = DeltaPeer(SDS="s@1", now=50.0)
-    peer.ask("SDS", "s")
-    peer.ack("SDS")
+    peer.take("SDS", "s")
     peer.put(SDS="s@2")
     peer.now = 60.0
     peer.nack("SDS")
@@ -77,8 +75,7 @@ def test_delivery_says_what_the_client_has_and_what_it_refused() -> None:
 def test_since_is_when_the_content_was_accepted_first() -> None:
     """R3: that it was in later complete responses too is no news."""
     peer = SotwPeer(LDS="a@1", now=50.0)
-    peer.ask("LDS")
-    peer.ack("LDS")
+    peer.take("LDS")
     peer.put(LDS="a@1 b@1")
     peer.now = 60.0
     peer.ack("LDS")

@@ -62,16 +62,14 @@ def test_name_that_does_not_exist_is_reported() -> None:
 def test_name_that_was_reported_missing_is_sent_once_it_exists() -> None:
     """W8: a subscription to a missing name is kept, also after the client was told so."""
     peer = DeltaPeer()
-    peer.ask("SDS", "x")
-    peer.ack("SDS")
+    peer.take("SDS", "x")
     assert peer.put(SDS="x@1") == ["2 SDS x@1"]
 
 
 def test_name_subscribed_again_is_sent_again() -> None:
     """W9: a name subscribed again is sent again although the client has it."""
     peer = DeltaPeer(SDS="s@1")
-    peer.ask("SDS", "s")
-    peer.ack("SDS")
+    peer.take("SDS", "s")
     assert peer.ask("SDS", "s") == ["2 SDS s@1"]
     assert peer.ack("SDS") == []
 
@@ -95,16 +93,14 @@ def test_name_subscribed_again_while_its_response_is_in_flight_is_sent_again() -
 def test_missing_name_subscribed_again_is_reported_again() -> None:
     """W9, W7: a name that does not exist is owed an answer for each time it is asked for."""
     peer = DeltaPeer()
-    peer.ask("SDS", "x")
-    peer.ack("SDS")
+    peer.take("SDS", "x")
     assert peer.ask("SDS", "x") == ["2 SDS -x"]
 
 
 def test_wildcard_subscribed_again_is_sent_again() -> None:
     """W9: a client that asks for everything again may have forgotten everything."""
     peer = DeltaPeer(CDS="c@1 d@1")
-    peer.ask("CDS", "*")
-    peer.ack("CDS")
+    peer.take("CDS", "*")
     assert peer.ask("CDS", "*") == ["2 CDS c@1 d@1"]
     assert peer.ack("CDS") == []
 
@@ -112,8 +108,7 @@ def test_wildcard_subscribed_again_is_sent_again() -> None:
 def test_wildcard_subscribed_again_while_its_response_is_in_flight_is_sent_again() -> None:
     """W9: as with a name, the client may have forgotten what is under way to it."""
     peer = DeltaPeer(CDS="c@1 d@1")
-    peer.ask("CDS", "*")
-    peer.ack("CDS")
+    peer.take("CDS", "*")
     peer.put(CDS="c@2 e@1")
     assert peer.ask("CDS", "*") == []
     assert peer.ack("CDS") == ["3 CDS e@1 c@2"]
@@ -123,8 +118,7 @@ def test_wildcard_subscribed_again_while_its_response_is_in_flight_is_sent_again
 def test_what_came_by_a_wildcard_is_given_up_with_it() -> None:
     """W10, R5: so a client that asks for everything later is not told of what is gone by then."""
     peer = DeltaPeer(CDS="c@1 d@1")
-    peer.ask("CDS", "*")
-    peer.ack("CDS")
+    peer.take("CDS", "*")
     assert peer.ask("CDS", drop=["*"]) == []
     assert peer.put(CDS="c@1") == []
     assert peer.ask("CDS", "*") == ["2 CDS c@1"]
@@ -134,8 +128,7 @@ def test_what_came_by_a_wildcard_is_given_up_with_it() -> None:
 def test_unsubscription_of_what_nobody_asked_for_is_ignored() -> None:
     """W10: giving up a name that was never asked for is no error and changes nothing."""
     peer = DeltaPeer(SDS="s@1")
-    peer.ask("SDS", "s")
-    peer.ack("SDS")
+    peer.take("SDS", "s")
     assert peer.ask("SDS", drop=["x"]) == []
     assert peer.told() == ()
     assert peer.put(SDS="s@2") == ["2 SDS s@2"]
@@ -144,8 +137,7 @@ def test_unsubscription_of_what_nobody_asked_for_is_ignored() -> None:
 def test_unsubscription_needs_no_answer() -> None:
     """W11: a request that only gives names up is not answered."""
     peer = DeltaPeer(SDS="s@1 t@1")
-    peer.ask("SDS", "s", "t")
-    peer.ack("SDS")
+    peer.take("SDS", "s", "t")
     assert peer.ask("SDS", drop=["s"]) == []
     assert peer.told() == (Unsubscribed(SECRET, frozenset({"s"})),)
     assert peer.put(SDS="s@2 t@1") == []
@@ -154,8 +146,7 @@ def test_unsubscription_needs_no_answer() -> None:
 def test_name_given_up_under_a_wildcard_is_sent_if_it_exists() -> None:
     """W12: a client with ``*`` that gives up a name is told what the wildcard has for it."""
     peer = DeltaPeer(CDS="c@1")
-    peer.ask("CDS", "*", "c")
-    peer.ack("CDS")
+    peer.take("CDS", "*", "c")
     assert peer.ask("CDS", drop=["c"]) == ["2 CDS c@1"]
     assert peer.ack("CDS") == []
 
@@ -163,8 +154,7 @@ def test_name_given_up_under_a_wildcard_is_sent_if_it_exists() -> None:
 def test_name_given_up_under_a_wildcard_is_removed_if_it_does_not_exist() -> None:
     """W12: or it is told that the wildcard has nothing for it."""
     peer = DeltaPeer(CDS="c@1")
-    peer.ask("CDS", "*", "x")
-    peer.ack("CDS")
+    peer.take("CDS", "*", "x")
     assert peer.ask("CDS", drop=["x"]) == ["2 CDS -x"]
     assert peer.ack("CDS") == []
 
@@ -180,8 +170,7 @@ def test_missing_name_given_up_when_the_wildcard_is_asked_for_is_removed() -> No
 def test_name_given_up_together_with_the_wildcard_needs_no_answer() -> None:
     """W12, W11: without a wildcard there is nothing that the name could still mean."""
     peer = DeltaPeer(CDS="c@1")
-    peer.ask("CDS", "*", "c")
-    peer.ack("CDS")
+    peer.take("CDS", "*", "c")
     assert peer.ask("CDS", drop=["c", "*"]) == []
     assert peer.put(CDS="c@2") == []
 
@@ -227,8 +216,7 @@ def test_alias_and_name_of_one_resource_are_sent_once_in_parts_too() -> None:
 def test_alias_given_up_under_a_wildcard_is_forgotten() -> None:
     """W12, W13: it is answered with the resource, whose end is later told by its name only."""
     peer = DeltaPeer(EDS="e@1|x")
-    peer.ask("EDS", "*", "x")
-    peer.ack("EDS")
+    peer.take("EDS", "*", "x")
     assert peer.ask("EDS", drop=["x"]) == ["2 EDS e@1"]
     peer.ack("EDS")
     assert peer.stream.in_step(peer.snapshot)
@@ -238,8 +226,7 @@ def test_alias_given_up_under_a_wildcard_is_forgotten() -> None:
 def test_alias_given_up_is_answered_with_the_end_of_what_it_meant() -> None:
     """W13: the client knows it by its name, which it never gave and so cannot give up."""
     peer = DeltaPeer(EDS="e@1|x|y")
-    peer.ask("EDS", "x", "y")
-    peer.ack("EDS")
+    peer.take("EDS", "x", "y")
     assert peer.ask("EDS", drop=["x"]) == []
     assert peer.ask("EDS", drop=["y"]) == ["2 EDS -e"]
     assert peer.ack("EDS") == []
@@ -249,8 +236,7 @@ def test_alias_given_up_is_answered_with_the_end_of_what_it_meant() -> None:
 def test_what_came_by_an_alias_is_remembered_as_long_as_the_client_has_it() -> None:
     """W13: a client that asks by ever new aliases leaves nothing behind."""
     peer = DeltaPeer(EDS="e@1|x")
-    peer.ask("EDS", "x")
-    peer.ack("EDS")
+    peer.take("EDS", "x")
     assert peer.put(EDS="") == ["2 EDS -e -x"]
     machine = peer.stream.machines[ENDPOINT]
     assert isinstance(machine, DeltaMachine)
@@ -262,8 +248,7 @@ def test_what_came_by_an_alias_is_remembered_as_long_as_the_client_has_it() -> N
 def test_name_given_up_whose_alias_is_not_stays() -> None:
     """W13, W9: the client may have let go of it by its name, and has to have it by its alias."""
     peer = DeltaPeer(EDS="e@1|x")
-    peer.ask("EDS", "e", "x")
-    peer.ack("EDS")
+    peer.take("EDS", "e", "x")
     assert peer.ask("EDS", drop=["e"]) == ["2 EDS e@1"]
     peer.ack("EDS")
     assert peer.put(EDS="") == ["3 EDS -x -e"]
@@ -272,8 +257,7 @@ def test_name_given_up_whose_alias_is_not_stays() -> None:
 def test_alias_that_means_another_resource_has_the_first_withdrawn() -> None:
     """W13: unless the client means the first by another of its names."""
     peer = DeltaPeer(EDS="e@1|x|y f@1")
-    peer.ask("EDS", "x", "y")
-    peer.ack("EDS")
+    peer.take("EDS", "x", "y")
     assert peer.put(EDS="e@1|y f@1|x") == ["2 EDS f@1"]
     peer.ack("EDS")
     assert peer.put(EDS="e@1 f@1|x|y") == ["3 EDS f@1 -e"]
@@ -284,8 +268,7 @@ def test_alias_that_means_another_resource_has_the_first_withdrawn() -> None:
 def test_name_that_becomes_an_alias_is_withdrawn_from_a_wildcard() -> None:
     """W3, R6: what everything has is there by its name, and the rest is said once."""
     peer = DeltaPeer(CDS="c@1")
-    peer.ask("CDS", "*")
-    peer.ack("CDS")
+    peer.take("CDS", "*")
     assert peer.put(CDS="d@1|c") == ["2 CDS d@1 -c"]
     assert peer.ack("CDS") == []
 
@@ -323,8 +306,7 @@ def test_what_was_refused_by_an_alias_may_have_been_applied() -> None:
 def test_name_asked_for_besides_an_alias_is_refused_alone() -> None:
     """A7, W13: the alias that the client had before is not told again, and so not refused."""
     peer = DeltaPeer(SDS="c@1|x")
-    peer.ask("SDS", "x")
-    peer.ack("SDS")
+    peer.take("SDS", "x")
     assert peer.ask("SDS", "c") == ["2 SDS c@1"]
     assert peer.nack("SDS") == []
     assert peer.wait(1e6) == []
@@ -354,8 +336,7 @@ def test_name_whose_content_never_came_is_called_missing_in_the_end() -> None:
 def test_name_that_is_made_anew_stays_with_the_client() -> None:
     """W16: while the next content of a name is pending, the client keeps the last."""
     peer = DeltaPeer(SDS="s@1")
-    peer.ask("SDS", "s")
-    peer.ack("SDS")
+    peer.take("SDS", "s")
     assert peer.put(SDS="?s") == []
     assert peer.put(SDS="s@2") == ["2 SDS s@2"]
 
@@ -363,8 +344,7 @@ def test_name_that_is_made_anew_stays_with_the_client() -> None:
 def test_removed_resource_is_told_by_name() -> None:
     """R5: a response has only what changed, deletions in removed_resources."""
     peer = DeltaPeer(CDS="c@1 d@1 e@1")
-    peer.ask("CDS", "*")
-    peer.ack("CDS")
+    peer.take("CDS", "*")
     assert peer.put(CDS="c@2 d@1") == ["2 CDS c@2 -e"]
     assert peer.ack("CDS") == []
 
@@ -399,8 +379,7 @@ def test_change_that_is_undone_while_a_response_is_in_flight_is_not_sent() -> No
 def test_client_is_not_in_step_while_a_response_is_in_flight() -> None:
     """A14: what it has may be right, and yet it may refuse what it asked for again."""
     peer = DeltaPeer(SDS="s@1")
-    peer.ask("SDS", "s")
-    peer.ack("SDS")
+    peer.take("SDS", "s")
     peer.ask("SDS", "s")
     assert not peer.stream.in_step(peer.snapshot)
     peer.ack("SDS")
@@ -416,8 +395,7 @@ def test_content_that_is_there_counts() -> None:
 def test_stale_nonce_does_not_reject_the_subscription() -> None:
     """A11: a request with an old nonce answers nothing, and what it asks for is honoured."""
     peer = DeltaPeer(SDS="s@1 t@1")
-    peer.ask("SDS", "s")
-    peer.ack("SDS")
+    peer.take("SDS", "s")
     peer.put(SDS="s@2 t@1")
     assert peer.ask("SDS", "t", nonce="1") == []
     assert Stale(SECRET, "1") in peer.told()
@@ -427,8 +405,7 @@ def test_stale_nonce_does_not_reject_the_subscription() -> None:
 def test_stale_unsubscription_is_honoured() -> None:
     """A11: neither is a subscription kept that an old nonce gives up."""
     peer = DeltaPeer(SDS="s@1")
-    peer.ask("SDS", "s")
-    peer.ack("SDS")
+    peer.take("SDS", "s")
     peer.put(SDS="s@2")
     peer.ask("SDS", drop=["s"], nonce="1")
     peer.ack("SDS")
@@ -438,8 +415,7 @@ def test_stale_unsubscription_is_honoured() -> None:
 def test_request_with_the_last_nonce_is_not_stale() -> None:
     """A11: a nonce that no newer response has overtaken is not old, even if it was used before."""
     peer = DeltaPeer(SDS="s@1")
-    peer.ask("SDS", "s")
-    peer.ack("SDS")
+    peer.take("SDS", "s")
     assert peer.ask("SDS", "s", nonce="1") == ["2 SDS s@1"]
     assert peer.told() == (Subscribed(SECRET, frozenset({"s"})),)
 
@@ -520,8 +496,7 @@ def test_name_that_was_given_up_since_it_was_asked_for_anew_is_as_refused_as_bef
 def test_refused_removal_is_not_sent_again() -> None:
     """A7: a client that will not let go of a resource is not asked over and over."""
     peer = DeltaPeer(SDS="s@1")
-    peer.ask("SDS", "s")
-    peer.ack("SDS")
+    peer.take("SDS", "s")
     assert peer.put(SDS="") == ["2 SDS -s"]
     assert peer.nack("SDS") == []
     assert peer.wait(1e6) == []
@@ -533,8 +508,7 @@ def test_refused_removal_is_not_sent_again() -> None:
 def test_refused_removal_is_sent_again_to_one_who_asks_again() -> None:
     """W7, W9: a client that would not let go of a resource, and then asks for it, has lost it."""
     peer = DeltaPeer(SDS="s@1")
-    peer.ask("SDS", "s")
-    peer.ack("SDS")
+    peer.take("SDS", "s")
     peer.put(SDS="")
     peer.nack("SDS")
     assert peer.ask("SDS", "s") == ["3 SDS -s"]
@@ -544,8 +518,7 @@ def test_refused_removal_is_sent_again_to_one_who_asks_again() -> None:
 def test_refused_removal_is_sent_again_to_one_who_asks_for_everything() -> None:
     """W3, W9: it is told everything, without a pause; what is gone comes second, as ever."""
     peer = DeltaPeer(CDS="a@1")
-    peer.ask("CDS", "a")
-    peer.ack("CDS")
+    peer.take("CDS", "a")
     peer.put(CDS="")
     assert peer.nack("CDS") == []
     assert peer.ask("CDS", "*") == ["3 CDS"]
@@ -557,8 +530,7 @@ def test_refused_removal_is_sent_again_to_one_who_asks_for_everything() -> None:
 def test_nack_of_current_content_is_a_nack() -> None:
     """A4, A5: error_detail makes a NACK; that the client had this very version says nothing."""
     peer = DeltaPeer(SDS="s@1")
-    peer.ask("SDS", "s")
-    peer.ack("SDS")
+    peer.take("SDS", "s")
     peer.ask("SDS", "s")
     assert peer.nack("SDS") == []
     assert isinstance(peer.told()[0], Nacked)
@@ -605,8 +577,7 @@ def test_resources_that_were_refused_together_are_tried_alone() -> None:
 def test_resource_that_is_tried_again_takes_no_other_along() -> None:
     """A7: whatever changed meanwhile leaves in a response of its own, before it or after it."""
     peer = DeltaPeer(LDS="b@1 c@1")
-    peer.ask("LDS")
-    peer.ack("LDS")
+    peer.take("LDS")
     peer.put(LDS="b@2 c@1")
     peer.nack("LDS")
     peer.now += 1
@@ -618,8 +589,7 @@ def test_resource_that_is_tried_again_takes_no_other_along() -> None:
 def test_other_content_of_what_was_refused_leaves_with_the_others() -> None:
     """A7: it was not tried before, so nothing is known against it."""
     peer = DeltaPeer(CDS="c@1 d@1")
-    peer.ask("CDS")
-    peer.ack("CDS")
+    peer.take("CDS")
     assert peer.put(CDS="c@2 d@1") == ["2 CDS c@2"]
     peer.nack("CDS")
     assert peer.put(CDS="c@3 d@2") == ["3 CDS d@2 c@3"]
@@ -637,8 +607,7 @@ def test_what_was_refused_among_others_is_withdrawn() -> None:
 def test_what_was_refused_among_others_is_put_back() -> None:
     """A14: nor does a client have the old content for sure after it refused new content of two."""
     peer = DeltaPeer(LDS="a@1 b@1")
-    peer.ask("LDS")
-    peer.ack("LDS")
+    peer.take("LDS")
     peer.put(LDS="a@2 b@2")
     peer.nack("LDS")
     assert peer.put(LDS="a@1 b@1") == ["3 LDS a@1 b@1"]
@@ -648,8 +617,7 @@ def test_what_was_refused_among_others_is_put_back() -> None:
 def test_what_was_refused_alone_need_not_be_put_back() -> None:
     """A6: of a response with one resource the client has nothing if it refuses it."""
     peer = DeltaPeer(LDS="a@1")
-    peer.ask("LDS")
-    peer.ack("LDS")
+    peer.take("LDS")
     peer.put(LDS="a@2")
     peer.nack("LDS")
     assert peer.put(LDS="a@1") == []
@@ -658,8 +626,7 @@ def test_what_was_refused_alone_need_not_be_put_back() -> None:
 def test_what_was_forgotten_is_put_back_when_its_successor_was_refused() -> None:
     """W9: a client that asks again may have lost what it had, so it is sent it once it is due."""
     peer = DeltaPeer(SDS="s@1")
-    peer.ask("SDS", "s")
-    peer.ack("SDS")
+    peer.take("SDS", "s")
     peer.put(SDS="s@2")
     peer.ask("SDS", "s")
     peer.nack("SDS")
@@ -672,8 +639,7 @@ def test_what_was_forgotten_is_put_back_when_its_successor_was_refused() -> None
 def test_resource_that_was_refused_after_all_is_withdrawn() -> None:
     """R5: a client that asks for what it has, and then refuses it, may have it or not."""
     peer = DeltaPeer(CDS="c@1")
-    peer.ask("CDS", "*")
-    peer.ack("CDS")
+    peer.take("CDS", "*")
     peer.ask("CDS", "c")
     peer.nack("CDS")
     assert peer.put(CDS="") == ["3 CDS -c"]
@@ -713,8 +679,7 @@ def test_what_nothing_refers_to_is_withdrawn_at_once() -> None:
 def test_initial_versions_count_in_the_first_request_only() -> None:
     """C1: later ones are no statement about what the client has."""
     peer = DeltaPeer(SDS="s@1")
-    peer.ask("SDS", "t")
-    peer.ack("SDS")
+    peer.take("SDS", "t")
     assert peer.ask("SDS", "s", has="s@1") == ["2 SDS s@1"]
 
 
@@ -762,8 +727,7 @@ def test_recorded_content_is_left_alone_with_a_client_that_states_its_version() 
 def test_recorded_content_is_left_alone_with_a_client_that_accepted_it() -> None:
     """C2: it makes no difference whether the client stated the version or was sent it."""
     peer = DeltaPeer(SDS="s@1")
-    peer.ask("SDS", "s")
-    peer.ack("SDS")
+    peer.take("SDS", "s")
     assert peer.put(SDS="=s@1") == []
     assert peer.stream.missing(peer.snapshot) == set()
 
@@ -810,18 +774,15 @@ def test_recorded_content_is_left_alone_under_a_wildcard() -> None:
 def test_system_version_is_never_compared() -> None:
     """A13: system_version_info is for people; what a client has is known from its ACKs."""
     peer = DeltaPeer(CDS="c@1")
-    peer.ask("CDS", "c")
-    peer.ack("CDS")
+    peer.take("CDS", "c")
     assert peer.put(CDS="c@1 d@1") == []
 
 
 def test_secret_is_served_while_an_old_listener_drains() -> None:
     """O4: a secret that no listener names any more is sent as long as the client asks for it."""
     peer = DeltaPeer(LDS="l@1", SDS="s@1")
-    peer.ask("LDS")
-    peer.ack("LDS")
-    peer.ask("SDS", "s")
-    peer.ack("SDS")
+    peer.take("LDS")
+    peer.take("SDS", "s")
     assert peer.put(LDS="") == ["3 LDS -l"]
     peer.ack("LDS")
     assert peer.put(SDS="s@2") == ["4 SDS s@2"]

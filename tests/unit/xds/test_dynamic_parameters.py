@@ -124,8 +124,7 @@ def test_virtual_hosts_of_routes_with_variants_are_on_demand() -> None:
 def test_new_content_of_a_variant_replaces_it() -> None:
     """E3: and what changes of another is no news."""
     peer = DeltaPeer(SDS=BOTH)
-    peer.ask("SDS", "a{e=p}")
-    peer.ack("SDS")
+    peer.take("SDS", "a{e=p}")
     assert peer.put(SDS="a@1{e=p} a@9{e=t}") == []
     assert peer.put(SDS="a@3{e=p} a@9{e=t}") == ["2 SDS a@3{e=p}"]
     peer.ack("SDS")
@@ -135,8 +134,7 @@ def test_new_content_of_a_variant_replaces_it() -> None:
 def test_deletion_and_replacement_are_in_one_response() -> None:
     """E3: "in order to avoid causing matching ambiguity", as in TP2's transition scenario."""
     peer = DeltaPeer(SDS=BOTH)
-    peer.ask("SDS", "a{e=p,v=1}")
-    peer.ack("SDS")
+    peer.take("SDS", "a{e=p,v=1}")
     divided = "a@1{e=p,v=1} a@1{e=p,v=2} a@2{e=t,v}"
     assert peer.put(SDS=divided) == ["2 SDS a@1{e=p,v=1} -a{e=p}"]
     peer.ack("SDS")
@@ -158,8 +156,7 @@ def test_what_had_no_variants_is_let_go_of_too() -> None:
 def test_what_goes_goes_with_its_constraints() -> None:
     """E3: "must be used for any resource for which dynamic parameter constraints were sent"."""
     peer = DeltaPeer(SDS=BOTH)
-    peer.ask("SDS", "a{e=p}")
-    peer.ack("SDS")
+    peer.take("SDS", "a{e=p}")
     assert peer.put(SDS="a@2{e=t}") == ["2 SDS -a{e=p}"]
     peer.ack("SDS")
     assert peer.stream.in_step(peer.snapshot)
@@ -187,16 +184,14 @@ def test_what_goes_is_known_to_those_who_watch() -> None:
 def test_error_goes_with_a_variant_that_goes() -> None:
     """E3, E1: it is of the name, as everybody else's is."""
     peer = DeltaPeer(SDS=BOTH, node=TAKES_ERRORS)
-    peer.ask("SDS", "a{e=p}")
-    peer.ack("SDS")
+    peer.take("SDS", "a{e=p}")
     assert peer.put(SDS="") == ["2 SDS -a{e=p} ~a"]
 
 
 def test_what_a_client_may_have_after_a_refusal_goes_too() -> None:
     """E3, A7: it refused the response that would have taken it."""
     peer = DeltaPeer(CDS="a@1{e=p}")
-    peer.ask("CDS", "a{e=p,v=1}")
-    peer.ack("CDS")
+    peer.take("CDS", "a{e=p,v=1}")
     assert peer.put(CDS="a@2{e=p,v=1}") == ["2 CDS a@2{e=p,v=1} -a{e=p}"]
     assert peer.nack("CDS") == []
     assert peer.put(CDS="a@3{v=1}") == ["3 CDS a@3{v=1} -a{e=p} -a{e=p,v=1}"]
@@ -237,8 +232,7 @@ def test_what_was_refused_among_others_may_be_there() -> None:
 def test_old_variant_is_in_the_response_of_the_new_one() -> None:
     """E3: also where a response has few resources."""
     peer = DeltaPeer(SDS="a@1{e=p} b@1{e=p}")
-    peer.ask("SDS", "*{e=p,v=1}")
-    peer.ack("SDS")
+    peer.take("SDS", "*{e=p,v=1}")
     peer.ack("SDS")
     assert peer.put(SDS="a@1{v=1} b@1{v=1}") == ["3 SDS a@1{v=1} -a{e=p}"]
     assert peer.ack("SDS") == ["4 SDS b@1{v=1} -b{e=p}"]
@@ -345,8 +339,7 @@ def test_giving_up_what_was_not_asked_for_is_ignored(phantom: str) -> None:
 def test_giving_up_a_plain_name_does_not_give_up_its_locator() -> None:
     """E3, W10: nor if the request says nothing else."""
     peer = DeltaPeer(SDS=BOTH)
-    peer.ask("SDS", "a{e=p}")
-    peer.ack("SDS")
+    peer.take("SDS", "a{e=p}")
     assert peer.ask("SDS", drop=["a"]) == []
     assert peer.put(SDS="a@3{e=p}") == ["2 SDS a@3{e=p}"]
 

@@ -177,8 +177,7 @@ def test_heartbeat_of_the_state_of_the_world_has_what_the_client_has() -> None:
     peer = SotwPeer(CDS="c@1", node=NODE)
     peer.snapshot = Snapshot({**peer.snapshot.types, LISTENER: TypeSnapshot.of([first])})
     for short in ("CDS", "LDS"):
-        peer.ask(short)
-        peer.ack(short)
+        peer.take(short)
     peer.snapshot = Snapshot({**peer.snapshot.types, LISTENER: TypeSnapshot.of([second])})
     assert peer.put(CDS="c@2") == ["3 CDS c@2"]
     assert peer.wait(BEAT) == ["4 LDS l@1"]

@@ -13,10 +13,8 @@ HOSTS = "r/a@1|r/one|r/uno r/b@1|r/two"
 def routed(hosts: str = HOSTS) -> DeltaPeer:
     """Return a client that has the routes ``r`` and heard of their virtual hosts."""
     peer = DeltaPeer(RDS="r@1", VHDS=hosts)
-    peer.ask("RDS", "r")
-    peer.ack("RDS")
-    peer.ask("VHDS")
-    peer.ack("VHDS")
+    peer.take("RDS", "r")
+    peer.take("VHDS")
     return peer
 
 
@@ -66,8 +64,7 @@ def test_alias_of_nothing_is_told_without_content() -> None:
 def test_alias_given_up_under_the_wildcard_is_answered() -> None:
     """W12: an Envoy gives up all that it asked for when the routes have another source of them."""
     peer = routed()
-    peer.ask("VHDS", "r/one", "r/uno", "r/three")
-    peer.ack("VHDS")
+    peer.take("VHDS", "r/one", "r/uno", "r/three")
     assert peer.ask("VHDS", drop=["r/three", "r/uno"]) == ["4 VHDS -r/three -r/uno"]
     peer.ack("VHDS")
     assert peer.ask("VHDS", drop=["r/one"]) == ["5 VHDS -r/a -r/one"]
@@ -88,8 +85,7 @@ def test_alias_given_up_and_asked_for_again_is_sent_again() -> None:
 def test_wildcard_given_up_leaves_what_was_asked_for() -> None:
     """W6: a client that does not want everything any more has what it named."""
     peer = routed()
-    peer.ask("VHDS", "r/one")
-    peer.ack("VHDS")
+    peer.take("VHDS", "r/one")
     assert peer.ask("VHDS", drop=["*"]) == []
     assert peer.put(VHDS="r/a@2|r/one|r/uno") == ["4 VHDS r/a@2"]
 
@@ -107,8 +103,7 @@ def test_routes_that_are_sent_are_followed_by_news_of_their_virtual_hosts() -> N
 def test_virtual_hosts_come_after_their_routes() -> None:
     """O1: VHDS after RDS."""
     peer = routed()
-    peer.ask("VHDS", "r/one")
-    peer.ack("VHDS")
+    peer.take("VHDS", "r/one")
     assert peer.put(RDS="r@2", VHDS="r/a@2|r/one") == ["4 RDS r@2"]
     assert peer.ack("RDS") == ["5 VHDS r/a@2 -r/"]
 

@@ -16,10 +16,8 @@ Variant = type[SotwPeer | DeltaPeer]
 def connected(variant: Variant, *, cds: str, lds: str) -> SotwPeer | DeltaPeer:
     """Return a client that has accepted all clusters and listeners."""
     peer = variant(CDS=cds, LDS=lds)
-    peer.ask("CDS")
-    peer.ack("CDS")
-    peer.ask("LDS")
-    peer.ack("LDS")
+    peer.take("CDS")
+    peer.take("LDS")
     assert peer.stream.in_step(peer.snapshot)
     return peer
 
@@ -27,8 +25,7 @@ def connected(variant: Variant, *, cds: str, lds: str) -> SotwPeer | DeltaPeer:
 def warm(variant: Variant, *names: str, cds: str, eds: str) -> SotwPeer | DeltaPeer:
     """Return a client that has accepted all clusters, and endpoints of these names."""
     peer = variant(CDS=cds, EDS=eds)
-    peer.ask("CDS")
-    peer.ack("CDS")
+    peer.take("CDS")
     peer.ask("EDS", *names)
     peer.ack("EDS")
     return peer
@@ -214,10 +211,8 @@ def test_type_waits_for_an_answer_that_has_not_left_yet(variant: Variant) -> Non
 def test_cluster_that_the_client_gave_up_is_not_kept_for_its_listeners() -> None:
     """O1, W2: what is gone from server and client stays gone when the client asks for it again."""
     peer = SotwPeer(CDS="a@1 b@1", LDS="l@1")
-    peer.ask("CDS", "a", "b")
-    peer.ack("CDS")
-    peer.ask("LDS")
-    peer.ack("LDS")
+    peer.take("CDS", "a", "b")
+    peer.take("LDS")
     assert peer.put(CDS="b@1", LDS="l@2") == ["3 LDS l@2"]
     peer.nack("LDS")
     peer.ask("CDS", "b")
@@ -267,12 +262,9 @@ def test_endpoints_follow_clusters_and_come_before_listeners(variant: Variant) -
 def test_endpoints_wait_for_no_answer_to_their_cluster(variant: Variant) -> None:
     """O2, O6: Envoy ACKs a cluster once it is warm, and it is warm once its endpoints came."""
     peer = variant(CDS="a@1", EDS="a@1 b@1", LDS="l@1")
-    peer.ask("CDS")
-    peer.ack("CDS")
-    peer.ask("EDS", "a")
-    peer.ack("EDS")
-    peer.ask("LDS")
-    peer.ack("LDS")
+    peer.take("CDS")
+    peer.take("EDS", "a")
+    peer.take("LDS")
     assert [line[2:] for line in peer.put(CDS="a@2 b@1", LDS="l@2")][1:] == ["EDS a@1"]
     peer.ack("EDS")
     names = ("a", "b") if variant is SotwPeer else ("b",)
@@ -306,8 +298,7 @@ def test_endpoints_are_sent_again_after_their_cluster_changed(variant: Variant) 
 def test_endpoints_in_flight_are_sent_again_too(variant: Variant) -> None:
     """O2: what left before the cluster changed warms the cluster before it."""
     peer = variant(CDS="c@1", EDS="c@1")
-    peer.ask("CDS")
-    peer.ack("CDS")
+    peer.take("CDS")
     peer.ask("EDS", "c")
     peer.put(CDS="c@2")
     peer.ack("CDS")

@@ -41,8 +41,7 @@ def test_sotw_name_that_does_not_exist_has_an_error() -> None:
 def test_name_with_an_error_is_sent_once_it_exists(client: type[DeltaPeer | SotwPeer]) -> None:
     """E1, W8: and what is gone after that has an error again, though its content was had before."""
     peer = client(node=NODE)
-    peer.ask("EDS", "x")
-    peer.ack("EDS")
+    peer.take("EDS", "x")
     assert peer.put(EDS="x@1") == ["2 EDS x@1"]
     peer.ack("EDS")
     (gone,) = peer.put(EDS="")
@@ -128,12 +127,9 @@ def test_feature_may_have_the_prefix_of_the_others() -> None:
 def test_error_waits_until_nothing_refers_to_what_is_gone() -> None:
     """E1, O1: the client may drop what it is told is gone, so listeners let go of it first."""
     peer = SotwPeer(CDS="c@1", EDS="c@1", LDS="l@1", node=NODE)
-    peer.ask("CDS")
-    peer.ack("CDS")
-    peer.ask("EDS", "c")
-    peer.ack("EDS")
-    peer.ask("LDS")
-    peer.ack("LDS")
+    peer.take("CDS")
+    peer.take("EDS", "c")
+    peer.take("LDS")
     assert peer.put(EDS="", LDS="l@2") == ["4 LDS l@2"]
     assert peer.ack("LDS") == ["5 EDS ~c"]
 
@@ -157,10 +153,8 @@ def test_error_that_was_refused_is_not_told_again_at_once() -> None:
 def test_what_the_client_must_not_lose_yet_has_no_error() -> None:
     """E1, R3: complete state has it as it was, so it cannot be in error too."""
     peer = SotwPeer(CDS="c@1", LDS="l@1", node=NODE)
-    peer.ask("CDS", "*")
-    peer.ack("CDS")
-    peer.ask("LDS")
-    peer.ack("LDS")
+    peer.take("CDS", "*")
+    peer.take("LDS")
     assert peer.put(CDS="", LDS="l@2") == ["3 LDS l@2"]
     assert peer.ask("CDS", "*", "c") == []
     assert peer.put(CDS="d@1", LDS="l@2") == ["4 CDS c@1 d@1"]

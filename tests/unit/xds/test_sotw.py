@@ -63,8 +63,7 @@ def test_many_names_may_share_a_stream() -> None:
 def test_name_asked_for_again_is_sent_again() -> None:
     """W2: a name that was given up and is asked for again is sent although it did not change."""
     peer = SotwPeer(SDS="a@1 b@1")
-    peer.ask("SDS", "a", "b")
-    peer.ack("SDS")
+    peer.take("SDS", "a", "b")
     peer.ack("SDS")
     assert peer.ask("SDS", "a") == []
     assert peer.ask("SDS", "a", "b") == ["3 SDS b@1"]
@@ -73,8 +72,7 @@ def test_name_asked_for_again_is_sent_again() -> None:
 def test_new_name_in_a_complete_type_is_answered_with_all() -> None:
     """W2, R3: a cluster that is asked for by name too is sent again, in the full state."""
     peer = SotwPeer(CDS="a@1 b@1")
-    peer.ask("CDS", "*")
-    peer.ack("CDS")
+    peer.take("CDS", "*")
     assert peer.ask("CDS", "*", "a") == ["2 CDS a@1 b@1"]
     assert peer.ack("CDS") == []
 
@@ -123,8 +121,7 @@ def test_first_complete_response_is_sent_even_when_it_is_empty() -> None:
 def test_complete_response_names_all_that_stays() -> None:
     """R3: absence from a response is deletion, so each has everything."""
     peer = SotwPeer(CDS="a@1 b@1 c@1")
-    peer.ask("CDS")
-    peer.ack("CDS")
+    peer.take("CDS")
     assert peer.put(CDS="a@2 b@1 c@1") == ["2 CDS a@2 b@1 c@1"]
     assert peer.ack("CDS") == []
     assert peer.told() == (Acked(CLUSTER, "2", {"a": version("a@2")}),)
@@ -137,8 +134,7 @@ def test_complete_response_names_all_that_stays() -> None:
 def test_partial_response_has_only_what_changed_and_is_never_empty() -> None:
     """R4: of other types a response may be partial, and an empty one would say nothing."""
     peer = SotwPeer(EDS="a@1 b@1")
-    peer.ask("EDS", "a", "b")
-    peer.ack("EDS")
+    peer.take("EDS", "a", "b")
     assert peer.put(EDS="a@2 b@1") == ["2 EDS a@2"]
     peer.ack("EDS")
     assert peer.put(EDS="") == []
@@ -178,8 +174,7 @@ def test_several_requests_before_the_first_response_are_answered_once() -> None:
 def test_stale_request_is_not_answered() -> None:
     """A8: what a stale request asks for waits for a fresh one, and is not lost."""
     peer = SotwPeer(SDS="a@1 b@1")
-    peer.ask("SDS", "a")
-    peer.ack("SDS")
+    peer.take("SDS", "a")
     assert peer.put(SDS="a@2 b@1") == ["2 SDS a@2"]
     assert peer.ask("SDS", "a", "b", nonce="1") == []
     assert Stale(SECRET, "1") in peer.told()
@@ -190,8 +185,7 @@ def test_stale_request_is_not_answered_even_if_nothing_is_in_flight() -> None:
     """A8: a nonce is stale once a newer response was sent, whether that was answered or not."""
     peer = SotwPeer(SDS="a@1 b@1", CDS="c@1 d@1")
     for short, names in {"SDS": ("a",), "CDS": ("c",)}.items():
-        peer.ask(short, *names)
-        peer.ack(short)
+        peer.take(short, *names)
     peer.put(SDS="a@2 b@1", CDS="c@2 d@1")
     peer.ack("SDS")
     peer.ack("CDS")
@@ -204,8 +198,7 @@ def test_stale_request_is_not_answered_even_if_nothing_is_in_flight() -> None:
 def test_what_a_stale_request_asks_for_leaves_with_the_next_change() -> None:
     """A8, W2: a response that is made anyway has it."""
     peer = SotwPeer(EDS="a@1 b@1")
-    peer.ask("EDS", "a", "b")
-    peer.ack("EDS")
+    peer.take("EDS", "a", "b")
     peer.put(EDS="a@2 b@1")
     peer.ack("EDS")
     peer.ask("EDS", "a", nonce="1")
@@ -229,8 +222,7 @@ def test_all_that_a_stale_request_asks_for_leaves_in_the_end() -> None:
 def test_name_that_a_stale_request_gives_besides_the_wildcard_leaves_with_the_next_change() -> None:
     """A8, W2: also if the client has it already."""
     peer = SotwPeer(ECDS="a@1 b@1")
-    peer.ask("ECDS", "*")
-    peer.ack("ECDS")
+    peer.take("ECDS", "*")
     assert peer.put(ECDS="a@1 b@2") == ["2 ECDS b@2"]
     peer.ack("ECDS")
     assert peer.ask("ECDS", "*", "a", nonce="1") == []
@@ -241,8 +233,7 @@ def test_name_that_a_stale_request_gives_besides_the_wildcard_leaves_with_the_ne
 def test_name_of_a_complete_type_that_a_stale_request_gives_is_sent_once() -> None:
     """A8, R6: the response to the next change has it anyway."""
     peer = SotwPeer(CDS="c@1")
-    peer.ask("CDS", "*")
-    peer.ack("CDS")
+    peer.take("CDS", "*")
     assert peer.put(CDS="c@2") == ["2 CDS c@2"]
     peer.ack("CDS")
     assert peer.ask("CDS", "*", "c", nonce="1") == []
@@ -253,16 +244,14 @@ def test_name_of_a_complete_type_that_a_stale_request_gives_is_sent_once() -> No
 def test_request_without_a_nonce_is_not_stale() -> None:
     """A8: no newer response has overtaken a request that answers none."""
     peer = SotwPeer(SDS="a@1 b@1")
-    peer.ask("SDS", "a")
-    peer.ack("SDS")
+    peer.take("SDS", "a")
     assert peer.ask("SDS", "a", "b", nonce="") == ["2 SDS b@1"]
 
 
 def test_stale_request_for_everything_is_answered_with_the_next_change() -> None:
     """A8, W3: likewise a stale ``*``."""
     peer = SotwPeer(CDS="a@1 b@1")
-    peer.ask("CDS", "a")
-    peer.ack("CDS")
+    peer.take("CDS", "a")
     peer.put(CDS="a@2 b@1")
     peer.ack("CDS")
     assert peer.ask("CDS", "*", nonce="1") == []
@@ -349,8 +338,7 @@ def test_refused_complete_state_is_sent_again_after_a_pause() -> None:
 def test_refused_resource_does_not_ride_along_with_others() -> None:
     """A7: it would have them refused too; what the client has of it takes its place."""
     peer = SotwPeer(LDS="a@1 b@1")
-    peer.ask("LDS")
-    peer.ack("LDS")
+    peer.take("LDS")
     assert peer.put(LDS="a@1 b@2 c@1") == ["2 LDS a@1 b@2 c@1"]
     peer.ack("LDS")
     assert peer.put(LDS="a@1 b@3 c@1") == ["3 LDS a@1 b@3 c@1"]
@@ -364,8 +352,7 @@ def test_refused_resource_does_not_ride_along_with_others() -> None:
 def test_refused_resource_that_the_client_never_had_is_left_out() -> None:
     """A7: so a listener whose port is taken does not keep the others from changing."""
     peer = SotwPeer(LDS="a@1")
-    peer.ask("LDS")
-    peer.ack("LDS")
+    peer.take("LDS")
     peer.put(LDS="a@1 b@1")
     assert peer.nack("LDS") == []
     assert peer.put(LDS="a@2 b@1") == ["3 LDS a@2"]
@@ -428,8 +415,7 @@ def test_what_was_refused_among_others_is_withdrawn() -> None:
 def test_what_was_refused_among_others_is_put_back() -> None:
     """A14: nor does a client have the old content for sure after it refused new content of two."""
     peer = SotwPeer(LDS="a@1 b@1")
-    peer.ask("LDS")
-    peer.ack("LDS")
+    peer.take("LDS")
     peer.put(LDS="a@2 b@2")
     peer.nack("LDS")
     assert peer.put(LDS="a@1 b@1") == ["3 LDS a@1 b@1"]
@@ -439,8 +425,7 @@ def test_what_was_refused_among_others_is_put_back() -> None:
 def test_what_was_refused_alone_need_not_be_put_back() -> None:
     """A6: of a response with one resource the client has nothing if it refuses it."""
     peer = SotwPeer(RDS="a@1")
-    peer.ask("RDS", "a")
-    peer.ack("RDS")
+    peer.take("RDS", "a")
     peer.put(RDS="a@2")
     peer.nack("RDS")
     assert peer.put(RDS="a@1") == []
@@ -449,8 +434,7 @@ def test_what_was_refused_alone_need_not_be_put_back() -> None:
 def test_what_was_forgotten_is_put_back_when_its_successor_was_refused() -> None:
     """W2: a client that asks again may have lost what it had, so it is sent it once it is due."""
     peer = SotwPeer(CDS="a@1")
-    peer.ask("CDS", "*")
-    peer.ack("CDS")
+    peer.take("CDS", "*")
     peer.snapshot = snapshot(CDS="a@2")
     assert peer.ask("CDS", "*", "a") == ["2 CDS a@2"]
     peer.nack("CDS")
@@ -461,8 +445,7 @@ def test_what_was_forgotten_is_put_back_when_its_successor_was_refused() -> None
 def test_what_did_not_change_is_not_held_against_it() -> None:
     """A7: a listener that only rode along in a refused response is as good as before."""
     peer = SotwPeer(LDS="a@1")
-    peer.ask("LDS")
-    peer.ack("LDS")
+    peer.take("LDS")
     peer.put(LDS="a@1 b@1")
     peer.nack("LDS")
     assert peer.stream.refusal(url_of("LDS"), "a") is None
@@ -472,8 +455,7 @@ def test_what_did_not_change_is_not_held_against_it() -> None:
 def test_refused_removal_is_asked_for_again_after_a_pause() -> None:
     """A7: a state without a listener was what was refused; until then the listener is in it."""
     peer = SotwPeer(LDS="a@1 b@1")
-    peer.ask("LDS")
-    peer.ack("LDS")
+    peer.take("LDS")
     assert peer.put(LDS="a@1") == ["2 LDS a@1"]
     assert peer.nack("LDS") == []
     assert peer.put(LDS="a@2") == ["3 LDS a@2 b@1"]
@@ -486,8 +468,7 @@ def test_refused_removal_is_asked_for_again_after_a_pause() -> None:
 def test_refused_removal_is_asked_for_again_of_one_who_asks_for_everything() -> None:
     """W3, R3: it is told everything, without a pause; what is gone leaves second, as ever."""
     peer = SotwPeer(CDS="a@1 b@1")
-    peer.ask("CDS", "a")
-    peer.ack("CDS")
+    peer.take("CDS", "a")
     assert peer.put(CDS="b@1") == ["2 CDS"]
     assert peer.nack("CDS") == []
     assert peer.ask("CDS", "*", "a") == ["3 CDS a@1 b@1"]
@@ -499,8 +480,7 @@ def test_refused_removal_is_asked_for_again_of_one_who_asks_for_everything() -> 
 def test_removal_that_is_refused_after_a_stale_request_is_refused() -> None:
     """A7, A8: a client that asks for everything, and only then refuses, is given a pause."""
     peer = SotwPeer(CDS="a@1")
-    peer.ask("CDS", "a")
-    peer.ack("CDS")
+    peer.take("CDS", "a")
     assert peer.put(CDS="") == ["2 CDS"]
     assert peer.ask("CDS", "*", "a", nonce="1") == []
     assert peer.nack("CDS") == ["3 CDS a@1"]
@@ -570,8 +550,7 @@ def test_secrets_leave_one_by_one() -> None:
 def test_secrets_that_are_asked_for_again_leave_one_by_one() -> None:
     """W2: what is owed beyond one response is sent with the next ones."""
     peer = SotwPeer(SDS="a@1 b@1")
-    peer.ask("SDS", "a", "b")
-    peer.ack("SDS")
+    peer.take("SDS", "a", "b")
     peer.ack("SDS")
     peer.ask("SDS", "x")
     assert peer.ask("SDS", "a", "b") == ["3 SDS a@1"]
@@ -632,8 +611,7 @@ def test_what_a_client_that_was_left_alone_has_is_known() -> None:
 def test_client_is_not_in_step_while_a_response_is_in_flight() -> None:
     """A14: what it has may be right, and yet it may refuse what it asked for again."""
     peer = SotwPeer(CDS="c@1")
-    peer.ask("CDS")
-    peer.ack("CDS")
+    peer.take("CDS")
     peer.ask("CDS", "*", "c")
     assert not peer.stream.in_step(peer.snapshot)
     peer.ack("CDS")
@@ -643,8 +621,7 @@ def test_client_is_not_in_step_while_a_response_is_in_flight() -> None:
 def test_client_that_kept_a_secret_is_in_step() -> None:
     """R4: what cannot be taken from a client does not count against it."""
     peer = SotwPeer(SDS="s@1")
-    peer.ask("SDS", "s")
-    peer.ack("SDS")
+    peer.take("SDS", "s")
     peer.put(SDS="")
     assert peer.stream.in_step(peer.snapshot)
 
@@ -663,8 +640,7 @@ def test_client_that_came_back_and_refused_everything_is_told_when_that_is_gone(
 def test_client_that_refused_something_is_sent_everything_when_it_reconnects() -> None:
     """C3, A14: it states the last version that it ACKed, and may have applied more since."""
     before = SotwPeer(LDS="a@1 b@1")
-    before.ask("LDS")
-    before.ack("LDS")
+    before.take("LDS")
     before.put(LDS="a@2 b@2")
     before.nack("LDS")
     after = SotwPeer(LDS="a@1 b@1", refusals=before.refusals)
@@ -674,8 +650,7 @@ def test_client_that_refused_something_is_sent_everything_when_it_reconnects() -
 def test_client_that_refused_one_listener_is_sent_everything_when_it_reconnects() -> None:
     """C3: what it says that it has is what it ACKed before it refused the next."""
     before = SotwPeer(LDS="a@1")
-    before.ask("LDS")
-    before.ack("LDS")
+    before.take("LDS")
     before.put(LDS="a@2")
     before.nack("LDS")
     after = SotwPeer(LDS="a@1", refusals=before.refusals)
@@ -685,8 +660,7 @@ def test_client_that_refused_one_listener_is_sent_everything_when_it_reconnects(
 def test_client_that_refused_what_is_gone_is_left_alone() -> None:
     """C3, A14: it cannot have what it refused alone, so the version that it states tells all."""
     before = SotwPeer(LDS="a@1")
-    before.ask("LDS")
-    before.ack("LDS")
+    before.take("LDS")
     before.put(LDS="a@1 b@1")
     before.nack("LDS")
     after = SotwPeer(LDS="a@1", refusals=before.refusals)
@@ -696,8 +670,7 @@ def test_client_that_refused_what_is_gone_is_left_alone() -> None:
 def test_client_that_may_have_what_is_gone_is_sent_everything() -> None:
     """C3, A14: of listeners that it refused together it may have applied one."""
     before = SotwPeer(LDS="a@1")
-    before.ask("LDS")
-    before.ack("LDS")
+    before.take("LDS")
     before.put(LDS="a@1 b@1 c@1")
     before.nack("LDS")
     before.put(LDS="a@1 b@1")
@@ -710,8 +683,7 @@ def test_client_that_may_have_what_is_gone_is_sent_everything() -> None:
 def test_client_that_reconnects_is_not_known_to_have_nothing() -> None:
     """C3, A14: what it may have applied is not forgotten before it accepted the whole state."""
     before = SotwPeer(LDS="a@1")
-    before.ask("LDS")
-    before.ack("LDS")
+    before.take("LDS")
     before.put(LDS="a@1 b@1 c@1")
     before.nack("LDS")
     lost, after = (SotwPeer(LDS="a@1", refusals=before.refusals) for _ in range(2))
@@ -737,8 +709,7 @@ def test_recorded_content_is_made_anew_for_every_client() -> None:
 def test_name_of_a_complete_type_that_is_made_anew_stays(b: str) -> None:
     """W16, R3: to leave it out would say that it does not exist."""
     peer = SotwPeer(LDS="a@1 b@1")
-    peer.ask("LDS")
-    peer.ack("LDS")
+    peer.take("LDS")
     assert peer.put(LDS=f"a@1 {b}") == []
     assert peer.put(LDS=f"a@2 {b}") == ["2 LDS a@2 b@1"]
     assert peer.ack("LDS") == []
@@ -785,8 +756,7 @@ def test_what_was_given_up_and_asked_for_again_in_flight_is_not_withdrawn(b: str
 def test_what_was_given_up_while_a_response_said_nothing_new_is_not_brought_back() -> None:
     """W16, R3: the client has no content of it that it would have to keep."""
     peer = SotwPeer(CDS="c@1 d@1")
-    peer.ask("CDS", "c", "d")
-    peer.ack("CDS")
+    peer.take("CDS", "c", "d")
     assert peer.ask("CDS", "*", "c", "d") == ["2 CDS c@1 d@1"]
     assert peer.ask("CDS", nonce="1") == []
     assert peer.ack("CDS") == []
@@ -799,10 +769,8 @@ def test_what_was_given_up_while_a_response_said_nothing_new_is_not_brought_back
 def test_secret_is_served_while_an_old_listener_drains() -> None:
     """O4: a secret that no listener names any more is sent as long as the client asks for it."""
     peer = SotwPeer(LDS="l@1", SDS="s@1")
-    peer.ask("LDS")
-    peer.ack("LDS")
-    peer.ask("SDS", "s")
-    peer.ack("SDS")
+    peer.take("LDS")
+    peer.take("SDS", "s")
     assert peer.put(LDS="") == ["3 LDS"]
     peer.ack("LDS")
     assert peer.put(SDS="s@2") == ["4 SDS s@2"]

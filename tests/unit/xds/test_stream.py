@@ -109,8 +109,7 @@ def test_a_client_that_comes_back_is_sent_what_was_refused_before(
 def test_what_was_refused_and_is_gone_is_forgotten(variant: type[SotwPeer | DeltaPeer]) -> None:
     """A7: or what a node refused in its life would pile up, with all that it said to that."""
     peer = variant(CDS="c@1")
-    peer.ask("CDS")
-    peer.ack("CDS")
+    peer.take("CDS")
     for number in range(3):
         peer.put(CDS=f"c@1 bad-{number}@1")
         peer.nack("CDS")
@@ -139,8 +138,7 @@ def test_what_may_be_with_the_client_is_not_forgotten(
 ) -> None:
     """A7, A14: of clusters that it refused together it may have applied one."""
     peer = variant(CDS="c@1")
-    peer.ask("CDS")
-    peer.ack("CDS")
+    peer.take("CDS")
     peer.put(CDS="c@1 d@1 e@1")
     peer.nack("CDS")
     (removal,) = peer.put(CDS="c@1")
@@ -180,8 +178,7 @@ def test_what_was_refused_of_what_the_client_still_has_is_not_forgotten(
     """A7, O1: a cluster that is gone, but stays for the listeners, may come back as refused."""
     peer = variant(CDS="c@1", LDS="l@1")
     for short in ("CDS", "LDS"):
-        peer.ask(short)
-        peer.ack(short)
+        peer.take(short)
     peer.put(CDS="c@2")
     peer.nack("CDS")
     assert [line[2:] for line in peer.put(CDS="", LDS="l@2")] == ["LDS l@2"]
@@ -191,8 +188,7 @@ def test_what_was_refused_of_what_the_client_still_has_is_not_forgotten(
 def test_what_was_refused_is_not_forgotten_before_the_client_heard_that_it_is_gone() -> None:
     """A7, W12: nor after it refused to hear that; it may come back as it was."""
     peer = DeltaPeer(SDS="s@1")
-    peer.ask("SDS", "*", "s")
-    peer.ack("SDS")
+    peer.take("SDS", "*", "s")
     assert peer.put(SDS="s@2") == ["2 SDS s@2"]
     peer.nack("SDS")
     assert peer.ask("SDS", drop=["s"]) == []
@@ -267,8 +263,7 @@ def test_a_sotw_request_that_changes_nothing_is_no_reason_to_look() -> None:
 def test_a_request_that_means_other_variants_is_a_reason_to_look() -> None:
     """A10: the names are those of before, but not what is asked for by them."""
     peer = SotwPeer(RDS="a@1{r=1} a@2{r=2}")
-    peer.ask("RDS", "a{r=1}")
-    peer.ack("RDS")
+    peer.take("RDS", "a{r=1}")
     located = SotwRequest(ROUTE, resource_locators=(Locator("a", (("r", "2"),)),))
     assert not has_said_all(peer, located)
     assert peer.hear() == ["2 RDS a@2{r=2}"]
@@ -425,8 +420,7 @@ def test_nothing_is_sent_for_a_type_that_was_not_asked_for() -> None:
     """W1: resources of a type leave once the client asks for the type."""
     peer = DeltaPeer(CDS="c@1", SDS="s@1")
     assert peer.hear() == []
-    peer.ask("SDS", "s")
-    peer.ack("SDS")
+    peer.take("SDS", "s")
     assert peer.put(CDS="c@2") == []
 
 
@@ -443,8 +437,7 @@ def test_wildcard_that_is_asked_for_later_brings_all(
 ) -> None:
     """W3: also what nobody had to look at as long as the client asked by name."""
     peer = variant(EDS="a@1 b@1")
-    peer.ask("EDS", "a")
-    peer.ack("EDS")
+    peer.take("EDS", "a")
     (told,) = peer.ask("EDS", "*", "a")
     assert "b@1" in told
     assert peer.ack("EDS") == []
@@ -656,8 +649,7 @@ def test_stated_versions_of_what_nobody_asks_for_do_not_count_any_more() -> None
 def test_what_a_client_was_sent_does_not_count() -> None:
     """W14: a wildcard brings as much as there is, and bounds nothing that is asked for besides."""
     peer = DeltaPeer(CDS="a@1 b@1 c@1", limits=StreamLimits(names=2))
-    peer.ask("CDS")
-    peer.ack("CDS")
+    peer.take("CDS")
     assert peer.ask("SDS", "s", "t") == ["2 SDS -s"]
 
 
@@ -693,8 +685,7 @@ def test_content_that_comes_back_is_not_in_step_while_other_is_in_flight(
 ) -> None:
     """A14: also if it is the very content with which everything was well before."""
     peer = variant(CDS="c@1")
-    peer.ask("CDS")
-    peer.ack("CDS")
+    peer.take("CDS")
     before = peer.snapshot
     assert peer.stream.in_step(before)
     peer.put(CDS="c@2")
@@ -706,8 +697,7 @@ def test_content_that_comes_back_is_not_in_step_while_other_is_in_flight(
 def test_what_is_owed_is_sent_although_the_client_is_in_step() -> None:
     """W2: to ask whether the client has everything does not settle what it asked for again."""
     peer = SotwPeer(SDS="s@1", ECDS="e@1")
-    peer.ask("ECDS", "e")
-    peer.ack("ECDS")
+    peer.take("ECDS", "e")
     peer.ask("SDS", "s")
     peer.ask("SDS", nonce="")
     peer.ask("SDS", "s", nonce="")

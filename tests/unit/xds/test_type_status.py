@@ -42,8 +42,7 @@ def test_a_type_follows_its_resource(variant: type[SotwPeer | DeltaPeer]) -> Non
 def test_a_nack_is_told_in_the_clients_words(variant: type[SotwPeer | DeltaPeer]) -> None:
     """D3: ERROR names the resource and the text of the NACK, and what the client still has."""
     peer = variant(SDS="s@1")
-    peer.ask("SDS", "s")
-    peer.ack("SDS")
+    peer.take("SDS", "s")
     before = status_of(peer)
     peer.put(SDS="s@2")
     peer.now += 7
@@ -58,8 +57,7 @@ def test_a_nack_is_told_in_the_clients_words(variant: type[SotwPeer | DeltaPeer]
 def test_nothing_but_what_was_asked_for_is_wanted(variant: type[SotwPeer | DeltaPeer]) -> None:
     """A client that asked for one of two resources is SYNCED with the one."""
     peer = variant(SDS="s@1 t@1")
-    peer.ask("SDS", "s")
-    peer.ack("SDS")
+    peer.take("SDS", "s")
 
     assert status_of(peer).status is ConfigStatus.SYNCED
     assert status_of(peer).wanted == content("SDS", "s@1").version
@@ -96,8 +94,7 @@ def test_only_what_waits_is_named() -> None:
     """D3: a listener that the client has is not among those that wait."""
     peer = DeltaPeer(CDS="c@1", LDS="l@1")
     for short in ("CDS", "LDS"):
-        peer.ask(short)
-        peer.ack(short)
+        peer.take(short)
     peer.put(CDS="c@1 d@1", LDS="l@1 m@1")
 
     assert status_of(peer, "LDS").reason == "not sent yet: m"
@@ -118,8 +115,7 @@ def test_what_is_not_made_yet_is_not_sent() -> None:
     peer = DeltaPeer(SDS="?s")
     peer.ask("SDS", "s")
     other = DeltaPeer(SDS="t@1 ?s")
-    other.ask("SDS", "t")
-    other.ack("SDS")
+    other.take("SDS", "t")
 
     assert (status_of(peer).status, status_of(peer).reason) == (
         ConfigStatus.NOT_SENT,
@@ -131,10 +127,8 @@ def test_what_is_not_made_yet_is_not_sent() -> None:
 def test_what_is_left_over_is_told() -> None:
     """A client that still has what it should not have is not SYNCED."""
     peer = DeltaPeer(CDS="c@1", LDS="l@1")
-    peer.ask("CDS")
-    peer.ack("CDS")
-    peer.ask("LDS")
-    peer.ack("LDS")
+    peer.take("CDS")
+    peer.take("LDS")
     peer.put(CDS="", LDS="l@2")
     waiting = status_of(peer, "CDS")
     peer.ack("LDS")

@@ -17,8 +17,7 @@ def connected(
     """Return a client that has all clusters and listeners, endpoints of c and d, and the route."""
     peer = variant(CDS=cds, EDS=eds, LDS=lds, RDS=rds)
     for short, *names in (("CDS",), ("EDS", "c", "d"), ("LDS",), ("RDS", "r")):
-        peer.ask(short, *names)
-        peer.ack(short)
+        peer.take(short, *names)
     assert peer.stream.in_step(peer.snapshot)
     return peer
 
@@ -155,8 +154,7 @@ def test_follower_waits_for_what_comes_while_everything_is_asked_for_again() -> 
     """O1, W9: a cluster that is new by then is in the answer to that."""
     peer = DeltaPeer(CDS="a@1", LDS="l@1")
     for short in ("CDS", "LDS"):
-        peer.ask(short)
-        peer.ack(short)
+        peer.take(short)
     assert peer.put(CDS="a@2") == ["3 CDS a@2"]
     assert peer.ask("CDS", "*") == []
     assert peer.put(CDS="a@2 b@1", LDS="l@2") == []

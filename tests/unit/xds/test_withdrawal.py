@@ -21,8 +21,7 @@ def calling(peer: SotwPeer | DeltaPeer, *names: str) -> SotwPeer | DeltaPeer:
             fewer.
     """
     for short, name in zip(("LDS", "RDS", "CDS", "EDS"), names, strict=False):
-        peer.ask(short, name)
-        peer.ack(short)
+        peer.take(short, name)
     assert peer.stream.in_step(peer.snapshot)
     return peer
 
@@ -109,8 +108,7 @@ def warming(variant: type[DeltaPeer | SotwPeer], **secrets: str) -> DeltaPeer | 
     """Return a client with a listener that leads to another cluster now, and needs two secrets."""
     peer = variant(CDS="c@1", LDS="l@c")
     for short in ("CDS", "LDS"):
-        peer.ask(short)
-        peer.ack(short)
+        peer.take(short)
     assert len(peer.put(CDS="d@1", LDS="l@d", **secrets)) == 1
     assert told(peer.ack("CDS")) == ["LDS l@d"]
     return peer
@@ -274,8 +272,7 @@ def test_new_name_that_is_gone_is_waited_for_although_another_was() -> None:
     """O1: each has its time from when it went."""
     peer = SotwPeer(LDS="l@1", RDS="r@c s@c", CDS="c@1")
     for short, *names in (("LDS", "l"), ("RDS", "r", "s"), ("CDS", "c")):
-        peer.ask(short, *names)
-        peer.ack(short)
+        peer.take(short, *names)
     assert peer.put(RDS="s@c", CDS="") == []
     assert peer.wait(1) == []
     assert peer.put(RDS="") == []
@@ -295,8 +292,7 @@ def test_cluster_goes_after_the_listener_if_nothing_else_is_asked_for(
 ) -> None:
     """O1: routes that the client does not ask for, or that are there, keep nothing."""
     peer = calling(SotwPeer(LDS="l@1", RDS="r@c", CDS="c@1"), *names)
-    peer.ask("CDS", "c")
-    peer.ack("CDS")
+    peer.take("CDS", "c")
     assert [line[2:] for line in peer.put(LDS="l@2", CDS="")] == ["LDS l@2"]
     assert [line[2:] for line in peer.ack("LDS")] == ["CDS"]
 
@@ -305,8 +301,7 @@ def test_routes_of_a_listener_that_is_no_business_of_the_stream_keep_nothing() -
     """O1: nothing that is sent can have the client give them up, so it is not waited for."""
     peer = SotwPeer(RDS="r@c", CDS="c@1")
     for short, name in (("RDS", "r"), ("CDS", "c")):
-        peer.ask(short, name)
-        peer.ack(short)
+        peer.take(short, name)
     assert peer.put(RDS="", CDS="") == ["3 CDS"]
 
 
@@ -317,8 +312,7 @@ def scoped() -> SotwPeer:
     """
     peer = SotwPeer(CDS="c@1", LDS="l@s", SRDS="s@1")
     for short in ("CDS", "LDS", "SRDS"):
-        peer.ask(short)
-        peer.ack(short)
+        peer.take(short)
     assert peer.put(LDS="l@1") == ["4 LDS l@1"]
     peer.ack("LDS")
     assert peer.put(SRDS="") == ["5 SRDS"]
@@ -366,8 +360,7 @@ def test_response_with_nothing_in_it_is_waited_for_at_first() -> None:
     """O1: a client that goes on using its listener may refuse to lose it."""
     peer = SotwPeer(CDS="c@1", LDS="l@1")
     for short in ("CDS", "LDS"):
-        peer.ask(short)
-        peer.ack(short)
+        peer.take(short)
     assert peer.put(LDS="", CDS="") == ["3 LDS"]
     assert peer.wait(PATIENCE - 0.5) == []
     assert peer.nack("LDS") == []
