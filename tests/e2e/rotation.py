@@ -23,9 +23,9 @@ from cryptography import x509
 
 from control_plane.ca import new_key_pair
 from tests.e2e import traffic
-from tests.e2e.server import Server
 from tests.envoy import apps, tls_client
 from tests.envoy.harness import C2C_PORT, unique_address, until
+from tests.faults.plane import Plane, plane
 from tests.installed import C2C, GRPCURL
 from tests.sidecar.process import Sidecar, Ticket, sidecar
 from tests.unit.ca import forge
@@ -79,7 +79,7 @@ class Instance:
 class Cloud:
     """Everything that runs."""
 
-    server: Server
+    server: Plane
     directory: Path
     source: str = ""
     running: list[Instance] = field(default_factory=list)
@@ -88,7 +88,7 @@ class Cloud:
         """Run a command line."""
         process = await asyncio.create_subprocess_exec(
             C2C,
-            *("--data-dir", str(self.server.data)),
+            *("--data-dir", str(self.server.settings.data_dir)),
             *words,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -269,8 +269,7 @@ def count(bundle: str) -> int:
 @contextlib.asynccontextmanager
 async def cloud(directory: Path) -> AsyncIterator[Cloud]:
     """Run a control plane with an app that has a route, and a caller who may reach it."""
-    async with Server(directory) as server:
-        await server.start()
+    async with plane(directory) as server:
         made = Cloud(server, directory, source=unique_address())
         await made.did("create-app", HOST)
         await made.did("map-route", HOST, "apps.internal", "--hostname", HOST)

@@ -33,6 +33,8 @@ from control_plane.api.v1 import (
     progress_pb2,
     route_pb2,
     route_pb2_grpc,
+    trust_pb2,
+    trust_pb2_grpc,
 )
 from control_plane.app import ControlPlane
 from control_plane.app.core import Core
@@ -45,6 +47,7 @@ from control_plane.settings import Settings, SocketAddress
 from tests.envoy import apps, tls_client
 from tests.envoy.apps import App, Serve
 from tests.envoy.harness import C2C_PORT, DEADLINE, Envoy, start_envoy, unique_address, until
+from tests.faults.plane import Plane
 
 DOMAIN = "apps.internal"
 CALLER = "caller"
@@ -397,6 +400,15 @@ class Site:
     def status(self, guid: str) -> InstanceStatus:
         """Return where an instance is in its life."""
         return self.core.registry.state.instances[InstanceGuid(guid)].status
+
+
+@contextlib.asynccontextmanager
+async def site_of(plane: Plane, directory: Path) -> AsyncIterator[Site]:
+    """Use a control plane in another process as an operator, until the block ends."""
+    async with plane.operator() as channel:
+        stub = trust_pb2_grpc.TrustServiceStub(channel)
+        answer = await stub.GetTrustBundle(trust_pb2.GetTrustBundleRequest())
+        yield Site(channel, directory, answer.trust_bundle.encode())
 
 
 @contextlib.asynccontextmanager

@@ -70,9 +70,10 @@ async def test_a_ca_is_replaced_and_no_call_fails(tmp_path: Path, *, is_own: boo
         await until(lambda: c.trusted(new), what="all trust the new CA only", timeout=SLOW)
         await until(lambda: c.refuses(one, old), what="nothing leads to the old CA", timeout=SLOW)
         assert (await c.authorities()).keys() == {"active"}
-        assert not (c.server.data / ROTATION_FILE).exists()
-        assert (c.server.data / RETIRED_FILE).read_text() == f"{old_ca}\n"
-        assert new in (c.server.data / CA_FILE).read_text()
+        data = c.server.settings.data_dir
+        assert not (data / ROTATION_FILE).exists()
+        assert (data / RETIRED_FILE).read_text() == f"{old_ca}\n"
+        assert new in (data / CA_FILE).read_text()
         more = ("map-route", "app-b", "apps.internal", "--hostname", "more")
         await c.did(*more, "--wait", "served", "--timeout", SECONDS)
         await enough(*reloading, knows_new)

@@ -12,10 +12,13 @@ import grpc
 from control_plane.ca import load_authority
 from control_plane.clock import SystemClock
 from tests.e2e import traffic
-from tests.e2e.server import Server
-from tests.e2e.site import COMMITTED, Site
+from tests.e2e.site import COMMITTED, Site, site_of
 from tests.envoy.harness import until
+from tests.faults.plane import Plane, plane
 from tests.promises import none_failed
+
+START_SECONDS = 60.0
+"""What a start may take on a machine that is busy with other tests."""
 
 
 async def map_until_killed(cloud: Site, prefix: str, answered: set[str]) -> None:
@@ -33,9 +36,8 @@ async def test_what_was_answered_is_served_after_a_kill(tmp_path: Path) -> None:
     All the while requests are served, over old connections and new ones.
     """
     answered: set[str] = set()
-    async with Server(tmp_path) as server, contextlib.AsyncExitStack() as envoys:
-        await server.start()
-        async with server.site() as cloud:
+    async with plane(tmp_path) as server, contextlib.AsyncExitStack() as envoys:
+        async with site_of(server, tmp_path) as cloud:
             b = await envoys.enter_async_context(cloud.run("app-b"))
             source = await cloud.caller("app-b")
             await cloud.map("app-b", "steady")
@@ -51,12 +53,13 @@ async def test_what_was_answered_is_served_after_a_kill(tmp_path: Path) -> None:
             await until(are_under_way, what="100 routes are mapped")
             await server.kill()
             await asyncio.gather(*mapping)
-        authority = (server.data / "ca.pem").read_bytes()
+        authority = server.settings.data_dir / "ca.pem"
+        made = authority.read_bytes()
         await fresh.more(20)
         await kept.more(20)
 
         await server.start()
-        async with server.site() as cloud:
+        async with site_of(server, tmp_path) as cloud:
             assert answered <= await cloud.routes()
             await cloud.map("app-b", "afterwards", wait=COMMITTED)
 
@@ -66,8 +69,20 @@ async def test_what_was_answered_is_served_after_a_kill(tmp_path: Path) -> None:
             await until(is_served, what="the certificate has every route")
             assert (await cloud.map("app-b", "later")).complete
         await kept.more()
-        assert (server.data / "ca.pem").read_bytes() == authority
+        assert authority.read_bytes() == made
         none_failed(fresh, kept)
+
+
+async def start_and_kill(server: Plane, moment: Callable[[], bool]) -> None:
+    """Start a control plane, and kill it once a moment of its start has come."""
+    serves = await server.launch()
+
+    async def has_come() -> bool:
+        assert not serves.done() or serves.result(), "the control plane ended by itself"
+        return moment()
+
+    await until(has_come, what="the moment to kill it", timeout=START_SECONDS)
+    await server.kill()
 
 
 async def test_a_first_start_that_is_killed_leaves_nothing_by_half(tmp_path: Path) -> None:
@@ -75,17 +90,15 @@ async def test_a_first_start_that_is_killed_leaves_nothing_by_half(tmp_path: Pat
 
     The CA, once it is there, is the one for good.
     """
-    async with Server(tmp_path) as server:
-        authority, database = server.data / "ca.pem", server.data / "c2c.db"
-        moments: list[Callable[[], bool]] = [server.data.exists, database.exists, authority.exists]
-        for moment in moments:
-            await server.launch()
-            await server.until(moment, what="the moment to kill it")
-            await server.kill()
+    async with plane(tmp_path, starts=False) as server:
+        data = server.settings.data_dir
+        authority = data / "ca.pem"
+        for each in (data, data / "c2c.db", authority):
+            await start_and_kill(server, each.exists)
         made = authority.read_bytes()
 
         await server.start()
-        async with server.site() as cloud:
+        async with site_of(server, tmp_path) as cloud:
             trust = cloud.trust
 
         assert authority.read_bytes() == made

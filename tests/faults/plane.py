@@ -53,8 +53,8 @@ class Plane(Platform):
         async with grpc.aio.insecure_channel(f"unix:{path}") as channel:
             yield channel
 
-    async def start(self) -> None:
-        """Start the process, and return when it says that it serves."""
+    async def launch(self) -> asyncio.Future[bool]:
+        """Start the process; what is returned tells whether it serves, or has ended before."""
         settings = self.settings
         life = f"{settings.certificate_lifetime.total_seconds():g}s"
         self.process = await asyncio.create_subprocess_exec(
@@ -66,9 +66,14 @@ class Plane(Platform):
             stderr=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.DEVNULL,
         )
-        started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._reading = asyncio.create_task(self._read(self.process, started))
-        await started
+        serves: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._reading = asyncio.create_task(self._read(self.process, serves))
+        return serves
+
+    async def start(self) -> None:
+        """Start the process, and return when it says that it serves."""
+        serves = await self.launch()
+        assert await serves, "the control plane ended before it served"
 
     async def kill(self) -> None:
         """End the process without any warning, as a crash of it would."""
@@ -133,22 +138,27 @@ class Plane(Platform):
             await self._reading
 
     async def _read(
-        self, process: asyncio.subprocess.Process, started: asyncio.Future[None]
+        self, process: asyncio.subprocess.Process, serves: asyncio.Future[bool]
     ) -> None:
         assert process.stderr is not None
         async for line in process.stderr:
             self.log.append(line.decode().rstrip())
-            if not started.done() and f'"{SERVER_STARTED}"' in self.log[-1]:
-                started.set_result(None)
-        if not started.done():
-            started.set_exception(AssertionError("the control plane ended before it served"))
+            if not serves.done() and f'"{SERVER_STARTED}"' in self.log[-1]:
+                serves.set_result(True)
+        if not serves.done():
+            serves.set_result(False)
 
 
 @contextlib.asynccontextmanager
 async def plane(
-    directory: Path, *, lifetime: timedelta = timedelta(hours=24)
+    directory: Path, *, lifetime: timedelta = timedelta(hours=24), starts: bool = True
 ) -> AsyncIterator[Plane]:
-    """Run a control plane until the block ends, and show its log if a test fails inside."""
+    """Run a control plane until the block ends, and show its log if a test fails inside.
+
+    Args:
+        lifetime: how long certificates live.
+        starts: whether it runs when the block begins.
+    """
     made = Plane(
         Settings(
             data_dir=directory / "control-plane",
@@ -159,7 +169,8 @@ async def plane(
         )
     )
     try:
-        await made.start()
+        if starts:
+            await made.start()
         yield made
     except BaseException as error:
         error.add_note("\n".join(["the control plane logged:", *made.log[-40:]]))

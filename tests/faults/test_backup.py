@@ -79,11 +79,11 @@ async def test_a_backup_amid_a_ca_rotation_has_both_cas(tmp_path: Path) -> None:
         old = await c.bundle()
         await c.did("ca", "prepare", "--wait", "--timeout", SECONDS)
         before, both = await c.authorities(), await c.bundle()
-        backup = await back_up(RUNNING, c.server.data)
+        backup = await back_up(RUNNING, c.server.settings.data_dir)
         assert {each.name for each in backup.iterdir()} >= {ROTATION_FILE, DATABASE_FILE}
 
         await c.server.kill()
-        restore(backup, c.server.data)
+        restore(backup, c.server.settings.data_dir)
         await c.server.start()
         assert await c.bundle() == both
         await c.did("ca", "activate", "--wait", "--timeout", SECONDS)
