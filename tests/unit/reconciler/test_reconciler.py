@@ -69,6 +69,19 @@ def names_of(peer: Peer) -> list[str]:
     return [each.name for each in name_table_pb2.NameTable.FromString(body).names]
 
 
+async def names_by_now(resolver: Peer) -> list[str]:
+    """Let everything happen that is due, and return the names that a resolver has by then."""
+    await settled()
+    resolver.settle()
+    return names_of(resolver)
+
+
+async def map_to_b(around: World, host: str) -> None:
+    """Map a route to b, and let everything happen that follows."""
+    around.commit(mapping(around.state, B, host))
+    await settled()
+
+
 class Unable(Planner):
     """A planner that fails for one instance while the test says so."""
 
@@ -112,8 +125,7 @@ async def test_a_change_reaches_those_whom_it_concerns(state: State) -> None:
     around = World(state)
     peers = [around.connect(guid).as_envoy() for guid in ("a0", "b0", "b1")]
     async with around.running():
-        around.commit(mapping(around.state, B, "api"))
-        await settled()
+        await map_to_b(around, "api")
 
         told = [[name for reply in peer.receive() for name in _names(reply)] for peer in peers]
 
@@ -293,8 +305,7 @@ async def test_a_certificate_that_cannot_be_issued_is_tried_again(state: State) 
     first = around.leaf("b0")
     async with around.running():
         around.serials.are_bad = True
-        around.commit(mapping(around.state, B, "api"))
-        await settled()
+        await map_to_b(around, "api")
 
         assert peer.receive() == []
         assert around.leaf("b0") == first
@@ -446,8 +457,7 @@ async def test_who_cannot_be_planned_for_keeps_nobody_waiting(state: State) -> N
     peers = {guid: around.connect(guid).as_envoy() for guid in ("b0", "b1")}
     async with around.running():
         planner.is_unable = True
-        around.commit(mapping(around.state, B, "api"))
-        await settled()
+        await map_to_b(around, "api")
         assert peers["b0"].receive() == []
         assert peers["b1"].receive()
 
@@ -476,8 +486,7 @@ async def test_who_cannot_be_planned_for_goes_on_with_what_it_had(
     async with around.running():
         before = around.nodes.snapshot("b0")
         planner.is_unable = True
-        around.commit(mapping(around.state, B, "api"))
-        await settled()
+        await map_to_b(around, "api")
         peer.close()
         peer = around.connect("b0").as_envoy()
 
@@ -516,8 +525,7 @@ async def test_current_is_who_has_accepted_everything(state: State) -> None:
         peer.ack()
         assert reconciler.standing.is_current(B0)
 
-        around.commit(mapping(around.state, B, "second"))
-        await settled()
+        await map_to_b(around, "second")
         peer.receive()
         peer.nack("no")
         assert not reconciler.standing.is_current(B0)
@@ -548,18 +556,13 @@ async def test_a_name_is_resolved_after_the_certificate_has_it(state: State) -> 
         await settled()
         for peer in (resolver, *envoys):
             peer.settle()
-        around.commit(mapping(around.state, B, "api"))
-        await settled()
+        await map_to_b(around, "api")
         envoys[0].settle()
-        await settled()
-        resolver.settle()
-        assert names_of(resolver) == []
+        assert await names_by_now(resolver) == []
 
         envoys[1].settle()
-        await settled()
-        resolver.settle()
 
-        assert names_of(resolver)[-1] == "api.apps.internal"
+        assert (await names_by_now(resolver))[-1] == "api.apps.internal"
 
 
 async def test_a_resolver_that_comes_late_gets_the_names_as_they_are(state: State) -> None:
@@ -570,8 +573,7 @@ async def test_a_resolver_that_comes_late_gets_the_names_as_they_are(state: Stat
     for guid in ("b0", "b1"):
         around.ready(guid)
     async with around.running():
-        around.commit(mapping(around.state, B, "api"))
-        await settled()
+        await map_to_b(around, "api")
         before = around.nodes.snapshot("a0")
         for peer in (late, *envoys):
             peer.settle()
@@ -610,24 +612,17 @@ async def test_a_name_leads_to_who_was_away_once_it_has_the_certificate(state: S
     around, resolver = resolved(state)
     there = around.connect("b0").as_envoy()
     async with around.running():
-        around.commit(mapping(around.state, B, "api"))
-        await settled()
+        await map_to_b(around, "api")
         there.settle()
-        await settled()
-        resolver.settle()
-        assert names_of(resolver) == ["0.api.apps.internal", "api.apps.internal"]
+        assert await names_by_now(resolver) == ["0.api.apps.internal", "api.apps.internal"]
 
         back = around.connect("b1")
         back.ask(CLUSTER)
         back.settle()
-        await settled()
-        resolver.settle()
-        assert names_of(resolver) == ["0.api.apps.internal", "api.apps.internal"]
+        assert await names_by_now(resolver) == ["0.api.apps.internal", "api.apps.internal"]
 
         back.as_envoy()
-        await settled()
-        resolver.settle()
-        assert names_of(resolver)[1:] == ["1.api.apps.internal", "api.apps.internal"]
+        assert (await names_by_now(resolver))[1:] == ["1.api.apps.internal", "api.apps.internal"]
         assert not around.reconciler.publication.uncertified(B)
 
 
@@ -640,24 +635,19 @@ async def test_a_name_does_not_lead_to_an_old_certificate_while_none_can_be_issu
     gone.close()
     around.commit(set_status(around.state, InstanceGuid("b1"), InstanceStatus.GONE))
     async with around.running():
-        around.commit(mapping(around.state, B, "api"))
-        await settled()
+        await map_to_b(around, "api")
         there.settle()
         await settled()
         around.serials.are_bad = True
         back = around.connect("b1").as_envoy()
         around.ready("b1")
-        await settled()
-        resolver.settle()
-        assert names_of(resolver) == ["0.api.apps.internal", "api.apps.internal"]
+        assert await names_by_now(resolver) == ["0.api.apps.internal", "api.apps.internal"]
 
         around.serials.are_bad = False
         await around.clock.advance(RETRY.total_seconds())
         back.settle()
-        await settled()
-        resolver.settle()
 
-        assert names_of(resolver)[1:] == ["1.api.apps.internal", "api.apps.internal"]
+        assert (await names_by_now(resolver))[1:] == ["1.api.apps.internal", "api.apps.internal"]
 
 
 async def test_a_name_leads_to_who_came_back_once_its_dead_stream_is_given_up(
@@ -667,21 +657,16 @@ async def test_a_name_leads_to_who_came_back_once_its_dead_stream_is_given_up(
     around, resolver = resolved(state)
     there = around.connect("b0").as_envoy()
     async with around.running():
-        around.commit(mapping(around.state, B, "api"))
-        await settled()
+        await map_to_b(around, "api")
         there.settle()
         dead = around.connect("b1")
         dead.ask(SECRET, C2C_SECRET)
         around.connect("b1").as_envoy()
-        await settled()
-        resolver.settle()
-        assert names_of(resolver) == ["0.api.apps.internal", "api.apps.internal"]
+        assert await names_by_now(resolver) == ["0.api.apps.internal", "api.apps.internal"]
 
         dead.close()
-        await settled()
-        resolver.settle()
 
-        assert names_of(resolver)[1:] == ["1.api.apps.internal", "api.apps.internal"]
+        assert (await names_by_now(resolver))[1:] == ["1.api.apps.internal", "api.apps.internal"]
 
 
 async def test_a_name_does_not_lead_to_who_left_before_it_had_the_certificate(state: State) -> None:
@@ -689,18 +674,13 @@ async def test_a_name_does_not_lead_to_who_left_before_it_had_the_certificate(st
     around, resolver = resolved(state)
     stays, leaves = (around.connect(guid).as_envoy() for guid in ("b0", "b1"))
     async with around.running():
-        around.commit(mapping(around.state, B, "api"))
-        await settled()
+        await map_to_b(around, "api")
         leaves.close()
         stays.settle()
-        await settled()
-        resolver.settle()
-        assert names_of(resolver) == ["0.api.apps.internal", "api.apps.internal"]
+        assert await names_by_now(resolver) == ["0.api.apps.internal", "api.apps.internal"]
 
         around.connect("b1").as_envoy()
-        await settled()
-        resolver.settle()
-        assert names_of(resolver)[1:] == ["1.api.apps.internal", "api.apps.internal"]
+        assert (await names_by_now(resolver))[1:] == ["1.api.apps.internal", "api.apps.internal"]
 
 
 async def test_a_name_leads_to_who_came_back_while_it_waited_for_another(state: State) -> None:
@@ -708,15 +688,12 @@ async def test_a_name_leads_to_who_came_back_while_it_waited_for_another(state: 
     around, resolver = resolved(state)
     slow = around.connect("b0").as_envoy()
     async with around.running():
-        around.commit(mapping(around.state, B, "api"))
-        await settled()
+        await map_to_b(around, "api")
         around.connect("b1").as_envoy()
         await settled()
         slow.settle()
-        await settled()
-        resolver.settle()
 
-        assert names_of(resolver)[1:] == ["1.api.apps.internal", "api.apps.internal"]
+        assert (await names_by_now(resolver))[1:] == ["1.api.apps.internal", "api.apps.internal"]
         assert not around.reconciler.publication.uncertified(B)
 
 
@@ -727,17 +704,12 @@ async def test_a_name_does_not_lead_to_who_has_not_asked_for_its_certificate_yet
     around, resolver = resolved(state)
     there, back = around.connect("b0").as_envoy(), around.connect("b1")
     async with around.running():
-        around.commit(mapping(around.state, B, "api"))
-        await settled()
+        await map_to_b(around, "api")
         there.settle()
-        await settled()
-        resolver.settle()
-        assert names_of(resolver) == ["0.api.apps.internal", "api.apps.internal"]
+        assert await names_by_now(resolver) == ["0.api.apps.internal", "api.apps.internal"]
 
         back.as_envoy()
-        await settled()
-        resolver.settle()
-        assert names_of(resolver)[1:] == ["1.api.apps.internal", "api.apps.internal"]
+        assert (await names_by_now(resolver))[1:] == ["1.api.apps.internal", "api.apps.internal"]
 
 
 async def test_a_name_leads_to_who_has_it_and_is_given_the_next_one(state: State) -> None:
@@ -745,16 +717,12 @@ async def test_a_name_leads_to_who_has_it_and_is_given_the_next_one(state: State
     around, resolver = resolved(state)
     slow, fast = (around.connect(guid).as_envoy() for guid in ("b0", "b1"))
     async with around.running():
-        around.commit(mapping(around.state, B, "api"))
-        await settled()
+        await map_to_b(around, "api")
         fast.settle()
-        around.commit(mapping(around.state, B, "shop"))
-        await settled()
+        await map_to_b(around, "shop")
         slow.settle()
-        await settled()
-        resolver.settle()
 
-        assert names_of(resolver) == [
+        assert await names_by_now(resolver) == [
             "0.api.apps.internal",
             "1.api.apps.internal",
             "api.apps.internal",
@@ -824,9 +792,7 @@ async def test_a_certificate_keeps_a_name_while_a_resolver_is_away(state: State)
         assert envoy.receive() == []
 
         back = around.connect("a0").as_resolver()
-        await settled()
-        back.settle()
-        assert names_of(back) == []
+        assert await names_by_now(back) == []
         await around.clock.advance(LINGER_SECONDS)
         envoy.settle()
         assert around.leaf("b0").san.dns == ("b0",)
