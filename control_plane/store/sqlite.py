@@ -1,9 +1,8 @@
 """The default store: one SQLite file in the data directory.
 
-The rule of this module: each call is one transaction, which is on disk when the call returns
-(write-ahead log, synchronous=FULL). Rows that change are deleted first and then inserted, and
-references are checked at the end. So it does not matter in which order a batch of commands passed
-an address from one instance to another.
+The rule of this module: each call is one transaction, which is on disk when the call returns. Rows
+that change are deleted first and then inserted, and references are checked at the end. So it does
+not matter in which order a batch of commands passed an address from one instance to another.
 
 The database is used in a thread of its own, by one transaction after another. The event loop hands
 over each transaction as a whole, and is woken once, at its end.
@@ -20,15 +19,15 @@ from pathlib import Path
 from typing import Self, TypeVar
 
 import structlog
-from sqlalchemy import URL, create_engine, event, text
+from sqlalchemy import text
 from sqlalchemy.engine import Connection, Engine
-from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import SQLAlchemyError
 
 from control_plane import log_events
 from control_plane.errors import StorageError
 from control_plane.model.change import Change
 from control_plane.model.entities import Entity
+from control_plane.store.engine import engine_for
 from control_plane.store.files import (
     check_private,
     private_directory,
@@ -82,7 +81,7 @@ class SqliteStore:
         private_directory(path.parent)
         lock = DirectoryLock(path.parent)
         obstacle = why_unwritable(path.parent, ROOM)
-        engine = _engine_for(path, share=not obstacle)
+        engine = engine_for(path, share=not obstacle)
         store = cls(path, engine, lock)
         try:
             may_be_empty = _make_private(path) or not was_used
@@ -210,43 +209,6 @@ class SqliteStore:
             return [entity_of(kind, row) for row in rows]
         except (KeyError, TypeError, ValueError) as error:
             raise damaged(self._path, f"a row cannot be read: {error}") from error
-
-
-def _engine_for(path: Path, *, share: bool) -> Engine:
-    """Return an engine with one connection.
-
-    Args:
-        path: the database.
-        share: whether other programs may read the database meanwhile, to make a backup. That takes
-            a file of shared memory, for which a full disk has no room.
-    """
-    url = URL.create("sqlite", database=str(path))
-    engine = create_engine(url, pool_size=1, max_overflow=0, hide_parameters=True)
-    if not share:
-        event.listen(engine, "connect", _have_alone)
-    event.listen(engine, "connect", _set_up_connection)
-    event.listen(engine, "begin", _begin)
-    return engine
-
-
-def _have_alone(connection: DBAPIConnection, _record: object) -> None:
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA locking_mode = EXCLUSIVE")
-    cursor.close()
-
-
-def _set_up_connection(connection: DBAPIConnection, _record: object) -> None:
-    # The driver would begin transactions by itself, and would not do so before a CREATE TABLE.
-    connection.isolation_level = None
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode = WAL")
-    cursor.execute("PRAGMA synchronous = FULL")
-    cursor.execute("PRAGMA foreign_keys = ON")
-    cursor.close()
-
-
-def _begin(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def _has_tables(connection: Connection) -> bool:
