@@ -17,6 +17,7 @@ from control_plane import log_events
 from control_plane.model.change import Change
 from control_plane.model.entities import (
     App,
+    AppKey,
     DrainingCaller,
     DrainingPort,
     Entity,
@@ -67,14 +68,16 @@ class ChangeLog:
     def committed(self, state: State, change: Change) -> None:
         """Report a change."""
         before, self._state = self._state, state
-        lines = [_dropped(entity, before, self._revision()) for entity in change.drops]
-        lines += [_put(entity, before, state, self._revision()) for entity in change.puts]
+        revision = self._revision()
+        lines = [_dropped(entity, before) for entity in change.drops]
+        lines += [_put(entity, before, state) for entity in change.puts]
         for line in lines:
             if line is None:
                 continue
-            self._feed.tell(_with_keys(line.fact, before, state))
+            keys = _keys_of(line.fact, before, state)
+            self._feed.tell(replace(line.fact, keys=keys, revision=revision))
             if line.event:
-                self._log.info(line.event, revision=line.fact.revision, **(line.fields or {}))
+                self._log.info(line.event, revision=revision, **(line.fields or {}))
 
     def reached(self, stage: Stage, revision: int, seconds: float, behind: int) -> None:
         """Report that a change has arrived everywhere, or where it has not."""
@@ -88,14 +91,14 @@ class ChangeLog:
         self._feed.tell(Fact(kind=Kind.SETTLED, sentence=sentence, revision=revision))
 
 
-def _with_keys(fact: Fact, before: State, state: State) -> Fact:
-    """Return a fact with the names of its apps, as they are or were until now."""
+def _keys_of(fact: Fact, before: State, state: State) -> Mapping[AppGuid, AppKey]:
+    """Return the names of the apps of a fact, as they are or were until now."""
     guids = [each for each in (fact.app, fact.source) if each is not None]
     apps = [state.app(guid) or before.app(guid) for guid in guids]
-    return replace(fact, keys={app.guid: app.key for app in apps if app is not None})
+    return {app.guid: app.key for app in apps if app is not None}
 
 
-def _put(entity: Entity, before: State, state: State, revision: int) -> _Line | None:
+def _put(entity: Entity, before: State, state: State) -> _Line | None:
     match entity:
         case App():
             is_new = before.app(entity.guid) is None
@@ -103,57 +106,53 @@ def _put(entity: Entity, before: State, state: State, revision: int) -> _Line | 
                 entity,
                 Kind.CREATED if is_new else Kind.UPDATED,
                 log_events.APP_CREATED if is_new else log_events.APP_UPDATED,
-                revision,
             )
         case Instance():
-            return _instance(entity, before.instance(entity.guid), state, revision)
+            return _instance(entity, before.instance(entity.guid), state)
         case RouteMapping():
             sentence = f"{entity.hostname} leads to {_name(state, entity.app_guid)}"
-            return _route(entity, Kind.MAPPED, log_events.ROUTE_MAPPED, sentence, revision)
+            return _route(entity, Kind.MAPPED, log_events.ROUTE_MAPPED, sentence)
         case NetworkPolicy():
             sentence = f"{_policy_text(state, entity)} is allowed"
-            return _policy(entity, Kind.ALLOWED, log_events.POLICY_ADDED, sentence, revision)
+            return _policy(entity, Kind.ALLOWED, log_events.POLICY_ADDED, sentence)
         case JoinToken() | OperatorCertificate() | Tombstone() | DrainingPort() | DrainingCaller():
             return None
         case _:
             assert_never(entity)
 
 
-def _dropped(entity: Entity, before: State, revision: int) -> _Line | None:
+def _dropped(entity: Entity, before: State) -> _Line | None:
     match entity:
         case App():
-            return _app(entity, Kind.DELETED, log_events.APP_DELETED, revision)
+            return _app(entity, Kind.DELETED, log_events.APP_DELETED)
         case Instance():
             fact = Fact(
                 kind=Kind.REMOVED,
                 sentence=f"{_instance_name(before, entity)} was removed",
                 app=entity.app_guid,
                 instance=entity.guid,
-                revision=revision,
             )
             fields = {"instance": entity.guid, "app": entity.app_guid}
             return _Line(fact, log_events.INSTANCE_REMOVED, fields)
         case RouteMapping():
             sentence = f"{entity.hostname} leads to {_name(before, entity.app_guid)} no more"
-            return _route(entity, Kind.UNMAPPED, log_events.ROUTE_UNMAPPED, sentence, revision)
+            return _route(entity, Kind.UNMAPPED, log_events.ROUTE_UNMAPPED, sentence)
         case NetworkPolicy():
             sentence = f"{_policy_text(before, entity)} is not allowed any more"
-            return _policy(entity, Kind.FORBIDDEN, log_events.POLICY_REMOVED, sentence, revision)
+            return _policy(entity, Kind.FORBIDDEN, log_events.POLICY_REMOVED, sentence)
         case JoinToken() | OperatorCertificate() | Tombstone() | DrainingPort() | DrainingCaller():
             return None
         case _:
             assert_never(entity)
 
 
-def _app(app: App, kind: Kind, event: str, revision: int) -> _Line:
+def _app(app: App, kind: Kind, event: str) -> _Line:
     sentence = f"app {app.key.name} was {kind.value}"
     fields = {"app": app.guid, "name": app.key.name, "space": app.key.space, "org": app.key.org}
-    return _Line(Fact(kind=kind, sentence=sentence, app=app.guid, revision=revision), event, fields)
+    return _Line(Fact(kind=kind, sentence=sentence, app=app.guid), event, fields)
 
 
-def _instance(
-    instance: Instance, old: Instance | None, state: State, revision: int
-) -> _Line | None:
+def _instance(instance: Instance, old: Instance | None, state: State) -> _Line | None:
     name = _instance_name(state, instance)
     event = ""
     if old is None:
@@ -172,7 +171,6 @@ def _instance(
         sentence=sentence,
         app=instance.app_guid,
         instance=instance.guid,
-        revision=revision,
     )
     fields = {
         "instance": instance.guid,
@@ -183,18 +181,17 @@ def _instance(
     return _Line(fact, event, fields)
 
 
-def _route(mapping: RouteMapping, kind: Kind, event: str, sentence: str, revision: int) -> _Line:
-    fact = Fact(kind=kind, sentence=sentence, app=mapping.app_guid, revision=revision)
+def _route(mapping: RouteMapping, kind: Kind, event: str, sentence: str) -> _Line:
+    fact = Fact(kind=kind, sentence=sentence, app=mapping.app_guid)
     return _Line(fact, event, {"app": mapping.app_guid, "name": mapping.hostname})
 
 
-def _policy(policy: NetworkPolicy, kind: Kind, event: str, sentence: str, revision: int) -> _Line:
+def _policy(policy: NetworkPolicy, kind: Kind, event: str, sentence: str) -> _Line:
     fact = Fact(
         kind=kind,
         sentence=sentence,
         app=policy.destination,
         source=policy.source,
-        revision=revision,
     )
     fields = {
         "source": policy.source,
