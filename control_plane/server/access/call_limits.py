@@ -8,7 +8,7 @@ is not counted as a stream of a node, because it has not named one yet.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
@@ -21,6 +21,7 @@ from control_plane.server.access.peers import caller
 from control_plane.server.access.refusals import RefusalTally
 from control_plane.server.access.wrapping import (
     Behaviour,
+    Continuation,
     leaving_nothing,
     reading_its_requests,
 )
@@ -50,11 +51,7 @@ class CallLimits(grpc.aio.ServerInterceptor):
         self._open: Counter[str] = Counter()
 
     async def intercept_service(
-        self,
-        continuation: Callable[
-            [grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]
-        ],
-        handler_call_details: grpc.HandlerCallDetails,
+        self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
         """Count each call before the method that it is for runs."""
         handler: Any = await continuation(handler_call_details)

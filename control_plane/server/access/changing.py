@@ -12,6 +12,8 @@ from typing import Any, cast
 
 import grpc
 
+from control_plane.server.access.wrapping import Continuation
+
 _READING = ("Get", "List", "Check", "Fetch", "Explain")
 
 Method = Callable[..., Awaitable[Any]]
@@ -22,11 +24,7 @@ class ChangeInterceptor(grpc.aio.ServerInterceptor):
     """Wraps each method that may change something, and leaves the others as they are."""
 
     async def intercept_service(
-        self,
-        continuation: Callable[
-            [grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]
-        ],
-        handler_call_details: grpc.HandlerCallDetails,
+        self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
         """Wrap the method that a call is for, if it changes something."""
         handler = await continuation(handler_call_details)

@@ -9,7 +9,7 @@ anything is said on it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
@@ -26,7 +26,7 @@ from control_plane.server.access.certificate_end import CERTIFICATE_ENDS
 from control_plane.server.access.peers import caller
 from control_plane.server.access.refusals import RefusalTally
 from control_plane.server.access.validity import Validity, require_operator
-from control_plane.server.access.wrapping import reading_its_requests
+from control_plane.server.access.wrapping import Continuation, reading_its_requests
 from control_plane.server.status import end_call
 
 
@@ -61,11 +61,7 @@ class OperatorsOnly(grpc.aio.ServerInterceptor):
                 until.reschedule(self._end(context))
 
     async def intercept_service(
-        self,
-        continuation: Callable[
-            [grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]
-        ],
-        handler_call_details: grpc.HandlerCallDetails,
+        self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
         """Put the check before the method that a call is for."""
         handler: Any = await continuation(handler_call_details)

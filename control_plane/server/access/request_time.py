@@ -16,7 +16,7 @@ import grpc
 
 from control_plane.errors import PeerProtocolError
 from control_plane.server.access.admission import Context
-from control_plane.server.access.wrapping import reading_its_requests
+from control_plane.server.access.wrapping import Continuation, reading_its_requests
 from control_plane.server.limits import ServerLimits
 from control_plane.server.status import end_call
 
@@ -42,11 +42,7 @@ class RequestTime(grpc.aio.ServerInterceptor):
         self._check = check
 
     async def intercept_service(
-        self,
-        continuation: Callable[
-            [grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]
-        ],
-        handler_call_details: grpc.HandlerCallDetails,
+        self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
         """Have the method that a call is for wait for its request only for so long."""
         handler: Any = await continuation(handler_call_details)

@@ -22,6 +22,12 @@ Behaviour = Callable[[AsyncIterator[Any], Context], Awaitable[Any]]
 """A method that reads its requests from a stream, and returns its response or writes to a
 stream."""
 
+Continuation = Callable[
+    ["grpc.HandlerCallDetails"], Awaitable["grpc.RpcMethodHandler[Any, Any] | None"]
+]
+"""Returns the method that a call is for, as the interceptors further in wrap it; None if there is
+none."""
+
 
 def reading_its_requests(
     handler: grpc.RpcMethodHandler[Any, Any], behaviour: Callable[..., Any]
