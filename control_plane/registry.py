@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import structlog
 
@@ -24,7 +24,6 @@ from control_plane import log_events
 from control_plane.errors import StorageError, Unavailable
 from control_plane.model.change import Change, Decision, merged
 from control_plane.model.state import State
-from control_plane.store.protocol import Store
 from control_plane.undisturbed import undisturbed
 
 Result = TypeVar("Result")
@@ -60,6 +59,13 @@ LONGEST_GATHERING = 20
 """How often it does so at most."""
 
 _STOPPING = "the server is stopping and takes no more changes"
+
+
+class Disk(Protocol):
+    """Where changes are written."""
+
+    async def commit(self, change: Change, meanwhile: Callable[[], None]) -> None:
+        """Write a change, as ``Store`` does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +111,7 @@ class Registry:
     def __init__(
         self,
         state: State,
-        store: Store,
+        store: Disk,
         amend: Amendment | None = None,
     ) -> None:
         """Start from the State in the store.

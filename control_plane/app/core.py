@@ -58,7 +58,7 @@ from control_plane.server.ca_rotation.steps import CaRotation, Sources
 from control_plane.server.limits import TokenBuckets
 from control_plane.server.metrics.authorities import AuthorityCollector
 from control_plane.server.metrics.instruments import Metrics
-from control_plane.server.metrics.observers import TimedStore
+from control_plane.server.metrics.observers import TimedWriter
 from control_plane.server.observability.stream_log import StreamLog
 from control_plane.settings import Settings
 from control_plane.settings.own_authority import read_authority_files, read_router_ca
@@ -136,15 +136,15 @@ async def build(settings: Settings, clock: Clock, store: Store) -> Core:
     """
     profile = Profile(lifetime=settings.certificate_lifetime)
     metrics = Metrics()
-    store = TimedStore(store, metrics)
+    writer = TimedWriter(store, metrics)
     issued = await store.issued()
     authorities = open_authorities(settings, clock, new_serial, issued)
     secrets = [each for each in issued if each.secret != IDENTITY]
     ledger = Ledger(clock, secrets)
     holdings = Holdings(ledger, issued)
     tombstones = Tombstones(holdings, settings.certificate_lifetime, clock)
-    records = Records(store)
-    recorded = RecordedChanges(store, records, lambda: registry.state)
+    records = Records(writer)
+    recorded = RecordedChanges(writer, records, lambda: registry.state)
     registry = Registry(State.of(await store.load()), recorded, _amendment(tombstones, clock))
     nodes = Nodes()
     acked_names = AckedNames(ledger, secrets, records.note)

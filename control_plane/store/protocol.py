@@ -54,15 +54,8 @@ class IssuedRecord:
         return tuple(name for name in self.names if name not in unacked)
 
 
-class Store(Protocol):
-    """Keeps what has to outlive the process."""
-
-    async def load(self) -> list[Entity]:
-        """Return every entity; an entity that others refer to comes before them.
-
-        Raises:
-            ConfigurationError: what is on disk cannot be read.
-        """
+class Writer(Protocol):
+    """Writes what has to outlive the process."""
 
     async def commit(
         self,
@@ -89,12 +82,20 @@ class Store(Protocol):
             StorageError: they were not written.
         """
 
+
+class Store(Writer, Protocol):
+    """Keeps what has to outlive the process."""
+
+    async def load(self) -> list[Entity]:
+        """Return every entity; an entity that others refer to comes before them.
+
+        Raises:
+            ConfigurationError: what is on disk cannot be read.
+        """
+
     async def issued(self) -> list[IssuedRecord]:
         """Return the newest record of each secret of each instance that exists.
 
         Raises:
             ConfigurationError: what is on disk cannot be read.
         """
-
-    async def close(self) -> None:
-        """Let go of the files; what was written stays."""

@@ -7,7 +7,9 @@ has who tried.
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Mapping, MutableMapping
+from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -30,6 +32,7 @@ from control_plane.api.v1 import (
     join_token_pb2_grpc,
     progress_pb2,
 )
+from control_plane.app.control_plane import DATABASE_FILE
 from control_plane.ca import make_csr, new_key_pair, read_certificate
 from control_plane.clock import SystemClock
 from control_plane.model.apps import find_app
@@ -182,10 +185,11 @@ async def test_who_has_an_identity_is_on_record_with_it(
         await cf.create_app("app")
         holder = await enrol(cf, "app", "127.0.0.1")
 
-        (record,) = await cf.running.core.registry._store.issued()
-
-    assert (record.instance_guid, record.secret) == (holder.guid, IDENTITY)
-    assert record.serial == holder.serial
+        with closing(sqlite3.connect(cf.settings.data_dir / DATABASE_FILE)) as database:
+            found = database.execute(
+                "SELECT instance_guid, secret, serial FROM issued_certificates"
+            )
+            assert found.fetchall() == [(holder.guid, IDENTITY, f"{holder.serial:x}")]
 
 
 async def test_a_token_that_was_used_cannot_be_used_again(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Any
@@ -22,12 +22,11 @@ from control_plane.errors import (
 )
 from control_plane.model.apps import create_app, delete_app, update_app
 from control_plane.model.change import Change, Decision
-from control_plane.model.entities import App, Entity
+from control_plane.model.entities import App
 from control_plane.model.spec import AppSpec
 from control_plane.model.state import State
 from control_plane.names import AppGuid
 from control_plane.registry import LARGEST_BATCH, Committed, Registry
-from control_plane.store.protocol import IssuedRecord
 from tests.unit.reconciler.clocks import settled
 
 Asked = list["asyncio.Task[Committed[Any]]"]
@@ -50,36 +49,15 @@ class FakeStore:
         self.proceed.set()
         self.failures: list[Exception] = []
 
-    async def load(self) -> list[Entity]:
-        """Return nothing, as a new store does."""
-        return []
-
-    async def commit(
-        self,
-        change: Change,
-        meanwhile: Callable[[], None] | None = None,
-        records: Sequence[IssuedRecord] = (),
-    ) -> None:
+    async def commit(self, change: Change, meanwhile: Callable[[], None]) -> None:
         """Wait for leave, then fail if the test says so."""
-        assert not records
         self.begun.set()
-        if meanwhile is not None:
-            asyncio.get_running_loop().call_soon(meanwhile)
-            await asyncio.sleep(0)
+        asyncio.get_running_loop().call_soon(meanwhile)
+        await asyncio.sleep(0)
         await self.proceed.wait()
         if self.failures:
             raise self.failures.pop(0)
         self.transactions.append(change)
-
-    async def record_issued(self, records: Sequence[IssuedRecord]) -> None:
-        """Do nothing; the registry has no use for this."""
-
-    async def issued(self) -> list[IssuedRecord]:
-        """Return nothing; the registry has no use for this."""
-        return []
-
-    async def close(self) -> None:
-        """Do nothing."""
 
 
 @asynccontextmanager

@@ -9,21 +9,21 @@ otherwise nobody would know until when the instance can come back.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 from control_plane.model.change import Change
-from control_plane.model.entities import Entity, Instance, RouteMapping
+from control_plane.model.entities import Instance, RouteMapping
 from control_plane.model.state import State
 from control_plane.names import InstanceGuid
 from control_plane.reconciler.certificates.records import Records
-from control_plane.store.protocol import IssuedRecord, Store
+from control_plane.store.protocol import IssuedRecord, Writer
 
 
 class RecordedChanges:
-    """A store that also writes waiting records with each change; it passes everything else on."""
+    """Writes waiting records with each change."""
 
-    def __init__(self, store: Store, records: Records, state: Callable[[], State]) -> None:
-        """Pass everything on to this store.
+    def __init__(self, store: Writer, records: Records, state: Callable[[], State]) -> None:
+        """Start with no record of a new instance.
 
         Args:
             store: writes everything.
@@ -39,35 +39,14 @@ class RecordedChanges:
         """Write this record with the next transaction, if that registers its instance."""
         self._firsts[record.instance_guid] = record
 
-    async def load(self) -> list[Entity]:
-        """Pass on."""
-        return await self._store.load()
-
-    async def commit(
-        self,
-        change: Change,
-        meanwhile: Callable[[], None] | None = None,
-        records: Sequence[IssuedRecord] = (),
-    ) -> None:
-        """Pass on, with waiting records of apps whose routes change and of new instances."""
+    async def commit(self, change: Change, meanwhile: Callable[[], None] | None = None) -> None:
+        """Write a change, with waiting records of apps whose routes change and of new instances."""
         waiting = self._records.waiting_of(self._concerned(change))
         firsts, self._firsts = self._firsts, {}
         new = {each.guid for each in change.puts if isinstance(each, Instance)} & firsts.keys()
         first = [firsts[each] for each in new]
-        await self._store.commit(change, meanwhile, [*waiting, *first, *records])
+        await self._store.commit(change, meanwhile, [*waiting, *first])
         self._records.written(waiting)
-
-    async def record_issued(self, records: Sequence[IssuedRecord]) -> None:
-        """Pass on."""
-        await self._store.record_issued(records)
-
-    async def issued(self) -> list[IssuedRecord]:
-        """Pass on."""
-        return await self._store.issued()
-
-    async def close(self) -> None:
-        """Pass on."""
-        await self._store.close()
 
     def _concerned(self, change: Change) -> Iterator[InstanceGuid]:
         """Yield the instances whose certificates have these routes, or will have them."""

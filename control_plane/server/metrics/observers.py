@@ -14,12 +14,11 @@ import structlog
 from control_plane import log_events
 from control_plane.clock import Clock
 from control_plane.model.change import Change
-from control_plane.model.entities import Entity
 from control_plane.nodes import LiveStream, StreamObserver
 from control_plane.reconciler.certificates.ledger import Entry, is_new, is_renewal
 from control_plane.reconciler.progress import Stage
 from control_plane.server.metrics.instruments import Metrics, StreamInstruments
-from control_plane.store.protocol import IssuedRecord, Store
+from control_plane.store.protocol import IssuedRecord, Writer
 from control_plane.xds.events import Acked, Event, Nacked
 from control_plane.xds.messages import Reply
 
@@ -62,17 +61,13 @@ class StreamMetrics(StreamObserver):
         """Do nothing: open streams are counted on a scrape."""
 
 
-class TimedStore:
-    """Measures another store, which does the work."""
+class TimedWriter:
+    """Measures what a store writes."""
 
-    def __init__(self, store: Store, metrics: Metrics) -> None:
+    def __init__(self, store: Writer, metrics: Metrics) -> None:
         """Pass everything on to this store."""
         self._store = store
         self._metrics = metrics
-
-    async def load(self) -> list[Entity]:
-        """Pass on."""
-        return await self._store.load()
 
     async def commit(
         self,
@@ -95,14 +90,6 @@ class TimedStore:
         except Exception:
             self._metrics.store_failures.inc()
             raise
-
-    async def issued(self) -> list[IssuedRecord]:
-        """Pass on."""
-        return await self._store.issued()
-
-    async def close(self) -> None:
-        """Pass on."""
-        await self._store.close()
 
 
 class ChangeMetrics:

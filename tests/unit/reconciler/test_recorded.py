@@ -49,7 +49,7 @@ class Disk:
 
     async def killed(self) -> tuple[State, Sequence[IssuedRecord]]:
         """Return what a start after a kill finds."""
-        return State.of(await self.recorded.load()), await self.recorded.issued()
+        return State.of(await self.store.load()), await self.store.issued()
 
 
 @asynccontextmanager
@@ -62,15 +62,15 @@ async def a_disk(directory: Path) -> AsyncIterator[Disk]:
     try:
         yield disk
     finally:
-        await disk.recorded.close()
+        await disk.store.close()
 
 
 async def test_a_name_that_a_certificate_lost_is_not_sure_after_a_kill(tmp_path: Path) -> None:
     """It is mapped again before the record is there that says that it was lost."""
     async with a_disk(tmp_path) as disk:
         await disk.map(API, SHOP)
-        await disk.recorded.record_issued([record(API, SHOP)])
-        assert await disk.recorded.issued() == [record(API, SHOP)]
+        await disk.store.record_issued([record(API, SHOP)])
+        assert await disk.store.issued() == [record(API, SHOP)]
         await disk.unmap(API)
         disk.records.note(record(SHOP))
 
@@ -86,7 +86,7 @@ async def test_a_name_that_a_certificate_has_lingers_after_a_kill(tmp_path: Path
     """It is unmapped before the record is there of the certificate that brought it."""
     async with a_disk(tmp_path) as disk:
         await disk.map(SHOP)
-        await disk.recorded.record_issued([record(SHOP)])
+        await disk.store.record_issued([record(SHOP)])
         await disk.map(API)
         disk.records.note(record(API, SHOP))
 
@@ -103,10 +103,10 @@ async def test_other_changes_bring_no_records_along(tmp_path: Path) -> None:
         disk.records.note(record(SHOP, secret="id-cert-and-key"))
 
         await disk.map(API, app=A)
-        assert await disk.recorded.issued() == []
+        assert await disk.store.issued() == []
         await disk.map(API)
 
-        assert [each.secret for each in await disk.recorded.issued()] == ["c2c-cert-and-key"]
+        assert [each.secret for each in await disk.store.issued()] == ["c2c-cert-and-key"]
         assert disk.records.waiting_of([B0]) == ()
 
 
@@ -118,12 +118,12 @@ async def test_an_instance_is_registered_with_the_record_of_its_identity(tmp_pat
         disk.recorded.note_first(record(guid="b9", secret="identity"))
         state = register(disk.state, InstanceGuid("b1"), B, "10.0.1.2")
         await disk.recorded.commit(Change(puts=(state.instances[InstanceGuid("b1")],)))
-        assert await disk.recorded.issued() == [first]
+        assert await disk.store.issued() == [first]
 
         state = register(state, InstanceGuid("b9"), B, "10.0.1.3")
         await disk.recorded.commit(Change(puts=(state.instances[InstanceGuid("b9")],)))
 
-        assert await disk.recorded.issued() == [first]
+        assert await disk.store.issued() == [first]
 
 
 async def test_a_change_that_is_not_written_leaves_the_records_waiting(tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ async def test_a_change_that_is_not_written_leaves_the_records_waiting(tmp_path:
         with pytest.raises(StorageError):
             await disk.map(API)
 
-        assert await disk.recorded.issued() == []
+        assert await disk.store.issued() == []
         assert disk.records.waiting_of([B0]) == (record(SHOP),)
 
 

@@ -13,7 +13,7 @@ from control_plane.model.spec import AppSpec
 from control_plane.model.state import State
 from control_plane.names import InstanceGuid
 from control_plane.server.metrics.instruments import Metrics
-from control_plane.server.metrics.observers import TimedStore
+from control_plane.server.metrics.observers import TimedWriter
 from control_plane.store.protocol import IssuedRecord
 from control_plane.store.sqlite import SqliteStore
 
@@ -37,7 +37,8 @@ async def test_what_was_not_written_is_counted(
 ) -> None:
     """A change and a record of a certificate alike, and neither once it works again."""
     metrics = Metrics()
-    store = TimedStore(await SqliteStore.open(tmp_path / "data" / "c2c.db"), metrics)
+    store = await SqliteStore.open(tmp_path / "data" / "c2c.db")
+    timed = TimedWriter(store, metrics)
 
     async def failing(_store: SqliteStore, *_what: object) -> None:
         raise error
@@ -46,13 +47,13 @@ async def test_what_was_not_written_is_counted(
         patch.setattr(SqliteStore, "commit", failing)
         patch.setattr(SqliteStore, "record_issued", failing)
         with pytest.raises(type(error)):
-            await store.commit(CHANGE)
+            await timed.commit(CHANGE)
         assert counted(metrics) == (1, 1)
         with pytest.raises(type(error)):
-            await store.record_issued([RECORD])
+            await timed.record_issued([RECORD])
         assert counted(metrics) == (1, 2)
 
-    await store.commit(CHANGE)
-    await store.record_issued([RECORD])
+    await timed.commit(CHANGE)
+    await timed.record_issued([RECORD])
     await store.close()
     assert counted(metrics) == (2, 2)
