@@ -94,6 +94,7 @@ class Seen:
         app_ports: for each port of the app that was tried, whether it accepts connections; None if
             nobody tries.
         exposed_ports: the TCP ports of the app that are open past Envoy.
+        is_draining: whether it is about to stop, so that no name leads to it.
     """
 
     is_connected: bool = False
@@ -105,6 +106,7 @@ class Seen:
     names_problem: str = ""
     app_ports: Mapping[Port, bool] | None = None
     exposed_ports: tuple[Port, ...] = ()
+    is_draining: bool = False
 
 
 _UNSEEN = Seen()

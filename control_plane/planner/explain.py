@@ -79,7 +79,9 @@ class _Chain:
     def __init__(self, question: Question, app: App) -> None:
         self._q = question
         self._app = app
-        self._there = remaining(question.instances_of(app))
+        # Nobody has to do anything about an instance that is about to stop.
+        there = remaining(question.instances_of(app))
+        self._there = tuple(each for each in there if not question.of(each).is_draining)
 
     def caller(self, source: App) -> Link:
         instances = self._q.state.instances_of(source.guid)

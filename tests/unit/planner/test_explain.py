@@ -102,6 +102,18 @@ def test_nothing_is_missing() -> None:
     ]
 
 
+def test_who_is_about_to_stop_is_nobodys_trouble() -> None:
+    """Its app is closed, and its Envoy gone, because it was told to stop."""
+    stops = Seen(app_ports={PORT: False}, serving_problem="it ended", is_draining=True)
+    state = set_status(everything(), B1, InstanceStatus.NOT_READY).state
+
+    def trouble(seen: Seen) -> Link | None:
+        return first_missing(explain(question(state, seen={A0: FINE, B0: FINE, B1: seen})))
+
+    assert trouble(stops) is None
+    assert trouble(replace(stops, is_draining=False)) is not None
+
+
 def test_no_policy() -> None:
     """The name waits for the policy, and the policy is the cause."""
     state = register(register(world("a", "b"), A0, A, "10.0.0.1"), B0, B, "10.0.1.1")
