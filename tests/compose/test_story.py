@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 from tests.compose.stack import ROOT, ROUTE, Container, Stack, run, until
 from tests.compose.traffic import requests_from
@@ -99,6 +100,27 @@ def test_up_may_be_said_again(stack: Stack) -> None:
 
     assert look() == before
     assert stack.container("setup").inspect()["State"]["ExitCode"] == 0
+
+
+def test_app_a_is_healthy_as_soon_as_it_can_call(stack: Stack) -> None:
+    """The check waits: ``up`` fails if app-a is unhealthy just after setup added the policy."""
+    app_a = stack.container("app-a")
+
+    def checks() -> list[dict[str, Any]]:
+        return list(app_a.inspect()["State"]["Health"]["Log"])
+
+    stack.c2c("remove-network-policy", *POLICY, "--wait", "acked")
+    try:
+        until(
+            lambda: "until curl" in run("docker", "top", app_a.id, "-eo", "args"),
+            what="a check waits",
+        )
+        before = checks()[-1]["End"]
+    finally:
+        stack.c2c("add-network-policy", *POLICY, "--wait", "acked")
+
+    first = until(lambda: [each for each in checks() if each["End"] > before], what="it ends")[0]
+    assert first["ExitCode"] == 0
 
 
 def test_an_operator_on_the_host_uses_grpcurl(stack: Stack, tmp_path: Path) -> None:
