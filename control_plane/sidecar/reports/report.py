@@ -178,8 +178,7 @@ class Reporter:
         """
         shown, due = self._live.current.identity, self._next
         response = await self._calls.hear()
-        async with self._telling:
-            await self._answered(response, self._clock.monotonic(), shown, due=due)
+        await self._answered(response, self._clock.monotonic(), shown, due=due)
 
     async def _keep_looking(self) -> None:
         while True:
@@ -205,8 +204,10 @@ class Reporter:
                 response = await call(request, seconds)
             except grpc.aio.AioRpcError as error:
                 self._failed(error)
-            else:
-                await self._answered(response, started, shown)
+                return
+        # An instance that stops waits for no disk on which an earlier answer is being stored.
+        if not self._leaving.is_set():
+            await self._answered(response, started, shown)
 
     async def _answered(
         self,

@@ -20,6 +20,7 @@ from control_plane.sidecar.reports.app_ports import LivePorts
 from tests.slow_disk import Disk, busy
 from tests.unit.reconciler.clocks import settled
 from tests.unit.sidecar.members import authority, credentials, membership
+from tests.unit.sidecar.test_report import world
 from tests.waiting import eventually
 
 MEMBER = membership(authority("old"))
@@ -113,6 +114,20 @@ async def test_one_change_waits_for_the_other(tmp_path: Path, disk: Disk) -> Non
 
     assert is_kept(files, live, NEW)
     files.close()
+
+
+async def test_who_leaves_waits_for_no_disk(tmp_path: Path, disk: Disk) -> None:
+    """What the control plane has told is being stored, and an instance that stops says so."""
+    async with world(tmp_path) as here:
+
+        async def told() -> None:
+            here.server.answer_all(bundle=NEW.trust_bundle.decode())
+
+        async with busy(disk, told()):
+            leaving = asyncio.ensure_future(here.reporter.leave())
+            await eventually(lambda: here.server.is_closed, "it has reported, and hung up")
+            await leaving
+        assert [each.leaving for each in here.server.reports] == [False, True]
 
 
 async def test_the_last_ca_is_the_one_that_the_app_trusts(
