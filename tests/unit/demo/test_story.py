@@ -12,8 +12,10 @@ from typing import cast
 import pytest
 from rich.console import Console
 
+from control_plane.api.v1 import route_pb2
 from control_plane.demo import story
 from control_plane.demo.client import Answer
+from control_plane.demo.places import SERVERS
 from control_plane.demo.telling import Telling
 from control_plane.demo.world import World
 from control_plane.errors import ConfigurationError
@@ -79,6 +81,53 @@ async def test_only_who_accepts_and_closes_refuses_a_client(
         await is_over.wait()
 
 
+class Committed:
+    """A control plane that says of each change that it is served everywhere."""
+
+    async def map_route(self, _: str) -> route_pb2.MapRouteResponse:
+        """Map a route."""
+        return route_pb2.MapRouteResponse(complete=True)
+
+    async def unmap_route(self, _: str) -> route_pb2.UnmapRouteResponse:
+        """Unmap a route."""
+        return route_pb2.UnmapRouteResponse(complete=True)
+
+
+@pytest.mark.parametrize("late", [*(place.address for place in SERVERS), None])
+async def test_every_instance_has_to_follow_the_routes(
+    monkeypatch: pytest.MonkeyPatch, late: str | None
+) -> None:
+    """One that keeps its certificate makes the story untrue, whichever a name leads to."""
+    serial = "1"
+    names: tuple[str, ...] = (story.FIRST,)
+
+    async def get(_: str, __: ssl.SSLContext, address: str = "") -> Answer:
+        if address == late:
+            return Answer("200 OK", "hello", address, "1", (story.FIRST,))
+        return Answer("200 OK", "hello", address, serial, names)
+
+    async def resolve(_: str) -> tuple[str, ...]:
+        return ()
+
+    monkeypatch.setattr(story, "get", get)
+    monkeypatch.setattr(story, "resolve", resolve)
+    trust, telling, world = ssl.create_default_context(), Telling(Console()), Committed()
+    before = await story._of_each(story.FIRST, trust)
+    serial, names = "2", (story.FIRST, story.SECOND)
+    await story._mapped(cast("World", world), telling, trust, before)
+    serial, names = "3", (story.SECOND,)
+    await story._unmapped(cast("World", world), telling, trust)
+
+    assert telling.wrong == (
+        []
+        if late is None
+        else [
+            "both have a new certificate, with both names",
+            f"{story.FIRST} is in no certificate any more",
+        ]
+    )
+
+
 async def test_a_story_that_fails_half_way_ends_its_load(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else requests go on for as long as the demo is kept, and each that fails is remembered."""
     running: list[asyncio.Task[None]] = []
@@ -115,7 +164,7 @@ async def test_a_story_that_fails_half_way_ends_its_load(monkeypatch: pytest.Mon
     monkeypatch.setattr("control_plane.demo.client.get", get)
     trust = ssl.create_default_context()
     with pytest.raises(ConnectionResetError):
-        await story._rotated(cast("World", None), Telling(Console()), trust, answer)
+        await story._rotated(cast("World", None), Telling(Console()), trust, (answer,))
     sent = len(running)
     await asyncio.sleep(0.1)
 
