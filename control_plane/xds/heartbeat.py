@@ -67,6 +67,9 @@ class Told:
         return cls(ttl, now + ttl / BEATS)
 
 
+AT_ONCE = -inf
+"""A moment that is always past."""
+
 UNKNOWN = Told(0.0, inf)
 """A TTL that an earlier stream told, or that could not be renewed in time."""
 
@@ -185,9 +188,12 @@ class Heartbeats:
         kept = self._unanswered.pop(nonce)
         if error is None:
             return ()
-        # The client may have refused this content itself and have what it had before.
+        # The client may have refused this content itself and have what it had before. It was told
+        # no TTL of that.
         lost = {name for name, version in kept.items() if self._exchange.has(name) == version}
         self._exchange.lose(lost)
+        for name in self._told.keys() & (kept.keys() - lost):
+            self._told[name] = Told(self._told[name].ttl, AT_ONCE)
         return (Nacked(self._url, nonce, {}, error),)
 
     def _ttls(self, content: TypeSnapshot) -> Mapping[str, float]:
