@@ -191,11 +191,11 @@ def test_heartbeat_of_the_state_of_the_world_tells_a_ttl_that_is_to_come(
     """T2, T3, R6: once, or each ACK of a heartbeat would bring the next one, without a pause."""
     first, second = (resource("l", version, ttl, LISTENER) for version, ttl in ((1, had), (2, due)))
     peer = SotwPeer(CDS="c@1", node=NODE)
-    peer.snapshot = peer.snapshot.replacing({LISTENER: TypeSnapshot.of([first])})
+    peer.snapshot = Snapshot({**peer.snapshot.types, LISTENER: TypeSnapshot.of([first])})
     for short in ("CDS", "LDS"):
         peer.ask(short)
         peer.ack(short)
-    peer.snapshot = peer.snapshot.replacing({LISTENER: TypeSnapshot.of([second])})
+    peer.snapshot = Snapshot({**peer.snapshot.types, LISTENER: TypeSnapshot.of([second])})
     assert peer.put(CDS="c@2") == ["3 CDS c@2", "4 LDS l@1"]
     assert peer.ack("LDS") == []
     assert peer.stream.next_due(peer.now) == peer.now + due / BEATS
