@@ -121,9 +121,12 @@ class Reporter:
         await self._calls.close()
 
     async def _tell_now(self) -> None:
-        """Report once, and wait for the answer; the stream of reports brings none."""
+        """Report once, and wait until it was heard; the stream of reports tells nobody of that.
+
+        An instance that stops waits for no disk, and what is answered may have to be stored.
+        """
         self._interrupted.set()
-        await self._tell(self._lookout.seen, self._calls.report, GREETING_SECONDS)
+        await self._report(self._lookout.seen, self._calls.report, GREETING_SECONDS)
 
     async def _keep_telling(self) -> None:
         while True:
@@ -185,6 +188,17 @@ class Reporter:
             await self._lookout.changed_from(self._lookout.seen)
 
     async def _tell(self, seen: Observation, call: _Call, seconds: float) -> None:
+        """Report, and do what the answer says."""
+        shown = self._live.current.identity
+        heard = await self._report(seen, call, seconds)
+        if heard is not None:
+            response, started = heard
+            await self._answered(response, started, shown)
+
+    async def _report(
+        self, seen: Observation, call: _Call, seconds: float
+    ) -> tuple[sidecar_pb2.ReportResponse, float] | None:
+        """Report; return the answer, and when the report was sent. None if there was no answer."""
         request = sidecar_pb2.ReportRequest(
             listening=seen.listening,
             exposed_ports=seen.exposed_ports,
@@ -197,17 +211,13 @@ class Reporter:
             not_serving=seen.not_serving,
             draining=self._draining,
         )
-        shown = self._live.current.identity
         async with self._telling:
             started = self._clock.monotonic()
             try:
-                response = await call(request, seconds)
+                return await call(request, seconds), started
             except grpc.aio.AioRpcError as error:
                 self._failed(error)
-                return
-        # An instance that stops waits for no disk on which an earlier answer is being stored.
-        if not self._leaving.is_set():
-            await self._answered(response, started, shown)
+                return None
 
     async def _answered(
         self,

@@ -116,7 +116,7 @@ async def test_one_change_waits_for_the_other(tmp_path: Path, disk: Disk) -> Non
     files.close()
 
 
-async def test_who_leaves_waits_for_no_disk(tmp_path: Path, disk: Disk) -> None:
+async def test_who_stops_waits_for_no_disk(tmp_path: Path, disk: Disk) -> None:
     """What the control plane has told is being stored, and an instance that stops says so."""
     async with world(tmp_path) as here:
 
@@ -124,10 +124,12 @@ async def test_who_leaves_waits_for_no_disk(tmp_path: Path, disk: Disk) -> None:
             here.server.answer_all(bundle=NEW.trust_bundle.decode())
 
         async with busy(disk, told()):
-            leaving = asyncio.ensure_future(here.reporter.leave())
-            await eventually(lambda: here.server.is_closed, "it has reported, and hung up")
-            await leaving
-        assert [each.leaving for each in here.server.reports] == [False, True]
+            await here.reporter.retire()
+            await here.reporter.leave()
+        assert not disk.is_alone
+        first, retired, *_, left = here.server.reports
+        assert (first.draining, retired.draining, retired.leaving) == (False, True, False)
+        assert left.leaving
 
 
 async def test_the_last_ca_is_the_one_that_the_app_trusts(
