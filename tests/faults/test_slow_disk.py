@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-from contextlib import suppress
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,8 +15,9 @@ from structlog.testing import capture_logs
 
 from control_plane import log_events
 from control_plane.app import core
-from control_plane.ca import Authority, Profile, Stage, rotation
+from control_plane.ca import Authority, Profile, Stage
 from control_plane.errors import FailedPrecondition
+from control_plane.model.routes import map_route
 from control_plane.server.budget import CertificateBudget
 from control_plane.settings.own_authority import ROTATION_FILE, read_authority_files
 from control_plane.store.sqlite import SqliteStore
@@ -29,6 +28,9 @@ from tests.security.world import bystander, control_plane, refused, told
 from tests.sidecar.platform import Platform
 from tests.slow_disk import Disk, busy
 from tests.waiting import eventually
+
+LONG = 60
+"""A route with a label of so many characters takes more octets than the prepared CA sends more."""
 
 
 def stage(cf: Platform) -> Stage:
@@ -184,22 +186,27 @@ async def test_who_waits_behind_a_step_is_judged_after_it(
 
 
 async def fill(cf: Platform, app: str) -> str:
-    """Give an app so many routes that one more is too much for the prepared CA; return that one.
+    """Give an app so many routes that one more just fits with the CA that signs; return that one.
 
-    It is not too much for the CA that signs, since a route takes less than what the other CA sends
-    more than this one does.
+    A prepared CA of ours sends some 50 octets more.
     """
     made, number = cf.running.core, 0
-    after = rotation.activate(made.rotation.rotation, datetime.now(UTC), 1).signing
-    budget = CertificateBudget(lambda: (after,), made.profile)
-    with suppress(FailedPrecondition):
-        while True:
-            (guid,) = made.registry.state.apps
-            budget.check(made.registry.state, guid)
-            number += 1
-            await cf.map_route(app, f"r{number}")
-    await cf.unmap_route(app, f"r{number}")
-    return f"r{number}"
+    budget = CertificateBudget(made.authorities.signing, made.profile)
+    domains = made.settings.internal_domains
+
+    def fits(hostname: str) -> bool:
+        state = made.registry.state
+        (guid,) = state.apps
+        try:
+            budget.check(map_route(state, guid, hostname, domains[0], domains).state, guid)
+        except FailedPrecondition:
+            return False
+        return True
+
+    while fits("x" * LONG):
+        number += 1
+        await cf.map_route(app, f"r{number}")
+    return max(filter(fits, ("x" * length for length in range(1, LONG))), key=len)
 
 
 @pytest.fixture
