@@ -14,6 +14,7 @@ IN_PARALLEL = --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+CONSTRAINTS := constraints.txt
 PURE := control_plane/errors.py,control_plane/names.py,control_plane/clock.py,control_plane/planner/*,control_plane/model/*,control_plane/ca/*,control_plane/xds/*,control_plane/sidecar/dns/table.py,control_plane/sidecar/dns/message.py,control_plane/sidecar/dns/answer.py
 
 # The files with tests that search for failures, for which `make fuzz` raises the budget.
@@ -25,10 +26,13 @@ ENVOY_TESTS := tests/envoy tests/e2e tests/story
 MAIN_STORY := tests/e2e/test_rotation.py tests/story/test_changes.py
 ENVOYS := build/envoy
 
+# The lowest versions that pyproject.toml allows; what it does not bound may be the newest.
+LOWEST := build/lowest
+
 # The seconds after which a test is ended (0: never), where they differ from pyproject.toml.
 LIMIT = -o timeout=$(1) -o faulthandler_timeout=$(shell expr $(1) + $(1) / 2)
 
-.PHONY: help demo test test-again test-long fuzz test-compose test-oldest test-envoy-matrix check check-format check-lint check-types check-imports check-generated fmt generate bench clean
+.PHONY: help demo test test-again test-long fuzz test-compose test-lowest test-oldest test-envoy-matrix check check-format check-lint check-types check-imports check-generated fmt generate bench clean
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,6 +60,14 @@ test-compose: $(READY)  ## tell the story in containers, and break them; needs a
 
 test-python-%:  ## run the tests with another Python that is installed, such as test-python-3.13
 	$(MAKE) test PYTHON=python$* VENV=build/python/$*
+
+test-lowest: $(LOWEST)/constraints.txt  ## run the unit tests with the lowest versions that pyproject.toml allows
+	$(MAKE) $(LOWEST)/venv/.ready VENV=$(LOWEST)/venv CONSTRAINTS=$<
+	$(LOWEST)/venv/bin/python -m pytest $(IN_PARALLEL) tests/unit $(PYTEST_ARGS)
+
+$(LOWEST)/constraints.txt: pyproject.toml
+	@mkdir -p $(@D)
+	@grep -oE '"[A-Za-z0-9-]+[>=]=[0-9a-z.]+' $< | tr -d '"' | sed 's/>=/==/' >$@
 
 test-envoy-matrix: $(ENVOY_RELEASES:%=test-envoy-%)  ## run the tests with real Envoys on each release from 1.36 on
 
@@ -106,16 +118,16 @@ clean:  ## remove .venv and every cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Without python3-venv, Debian's python3 has no ensurepip; its own pip can still fill a virtual environment.
-# The build backend is installed first, so that constraints.txt decides its version, too.
+# The build backend is installed first, so that $(CONSTRAINTS) decides its version, too.
 INSTALL := PYTHONWARNINGS='ignore:Editable installation' $(BIN)/python -m pip install --quiet \
-	--disable-pip-version-check --constraint constraints.txt
-$(READY): pyproject.toml constraints.txt
+	--disable-pip-version-check --constraint $(CONSTRAINTS)
+$(READY): pyproject.toml $(CONSTRAINTS)
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed, and this is " + sys.version.split()[0] + ": say make PYTHON=...")'
-	@echo "setting up $(VENV), once for each change of pyproject.toml or constraints.txt"
+	@echo "setting up $(VENV), once for each change of pyproject.toml or $(CONSTRAINTS)"
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || \
 		$(PYTHON) -m venv --clear $(VENV) >/dev/null 2>&1 || { \
 		$(PYTHON) -m venv --clear --without-pip $(VENV) && \
-		$(PYTHON) -m pip --python $(BIN)/python install --quiet --constraint constraints.txt pip; }
+		$(PYTHON) -m pip --python $(BIN)/python install --quiet --constraint $(CONSTRAINTS) pip; }
 	@$(INSTALL) pip setuptools
 	@$(INSTALL) --no-build-isolation --editable '.[envoy,dev]'
 	@touch $@
