@@ -98,13 +98,10 @@ class LiveStream:
             self._ended.set()
 
     async def woken(self, timeout: float | None) -> None:
-        """Return once it is woken, or was since the last call, or after this many seconds."""
-        if timeout is None:
-            await self._woken.wait()
-        else:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(timeout):
-                    await self._woken.wait()
+        """Return once it is woken, or was since the last call; or after so many seconds, if any."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                await self._woken.wait()
         self._woken.clear()
 
     async def ended(self) -> None:
