@@ -63,7 +63,7 @@ class InstanceAlarms:
             yield AlarmKind.ENVOY_AWAY, _ENVOYLESS
 
     def _speaks(self, instance: InstanceGuid) -> bool:
-        """Tell whether a sidecar reports and is not about to leave."""
+        """Tell whether a sidecar reports and is not about to end."""
         word = self.word(instance)
-        is_leaving = word is not None and word.leaving
-        return self.attestation.witnessed(instance) and not is_leaving
+        is_ending = word is not None and (word.leaving or word.draining)
+        return self.attestation.witnessed(instance) and not is_ending
