@@ -112,7 +112,7 @@ def test_app_a_is_healthy_as_soon_as_it_can_call(stack: Stack) -> None:
     stack.c2c("remove-network-policy", *POLICY, "--wait", "acked")
     try:
         until(
-            lambda: "until curl" in run("docker", "top", app_a.id, "-eo", "args"),
+            lambda: "until curl" in run("docker", "top", app_a.id, "-eo", "pid,args"),
             what="a check waits",
         )
         before = checks()[-1]["End"]
