@@ -23,8 +23,8 @@ CHANNEL_OPTIONS = (
     ("grpc.min_reconnect_backoff_ms", round(SECONDS * 1000)),
     # Otherwise the client would wait for ever for a machine that vanished. Of the two timeouts the
     # second decides (grpcio 1.85), which by default is a minute.
-    ("grpc.keepalive_time_ms", 20_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.http2.ping_timeout_ms", 10_000),
+    ("grpc.keepalive_time_ms", 15_000),
+    ("grpc.keepalive_timeout_ms", 15_000),
+    ("grpc.http2.ping_timeout_ms", 15_000),
     ("grpc.http2.max_pings_without_data", 0),
 )

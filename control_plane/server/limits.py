@@ -77,7 +77,8 @@ class ServerLimits:
         keepalive_seconds: how long a connection may be silent before its client is asked whether it
             is still there.
         keepalive_timeout_seconds: how long the client may take to answer that; after that it is
-            taken to have vanished, and is given up.
+            taken to have vanished, and is given up. While a fleet of 5,000 comes back, either end
+            may be too busy to answer for 10 s and more, and who is cut off begins anew.
         refused_enrollments_per_minute: how many refused enrolments of one address or token are
             answered with the reason and have a line in the log. A sidecar whose token is wrong
             gives up at once.
@@ -104,8 +105,8 @@ class ServerLimits:
     first_request_seconds: float = 15.0
     poll_seconds: float = 30.0
     handshake_seconds: float = 30.0
-    keepalive_seconds: float = 30.0
-    keepalive_timeout_seconds: float = 10.0
+    keepalive_seconds: float = 15.0
+    keepalive_timeout_seconds: float = 25.0
     refused_enrollments_per_minute: int = 30
     renewals_per_second: float = 1.0
     renewals_burst: int = 10

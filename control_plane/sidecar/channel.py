@@ -35,11 +35,12 @@ CHANNEL_OPTIONS: tuple[tuple[str, str | int], ...] = (
     ("grpc.max_reconnect_backoff_ms", 5_000),
     # A server that moved is found by its name; by default, gRPC resolves that every 30 s at most.
     ("grpc.dns_min_time_between_resolutions_ms", 1_000),
-    # Notices a control plane that vanished without closing the connection. Of the two timeouts the
-    # second decides (grpcio 1.85), which by default is a minute.
-    ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.http2.ping_timeout_ms", 10_000),
+    # Notices a control plane that vanished without closing the connection, and has patience with
+    # one that is busy. Of the two timeouts the second decides (grpcio 1.85), which by default is a
+    # minute.
+    ("grpc.keepalive_time_ms", 15_000),
+    ("grpc.keepalive_timeout_ms", 25_000),
+    ("grpc.http2.ping_timeout_ms", 25_000),
     ("grpc.http2.max_pings_without_data", 0),
 )
 

@@ -18,8 +18,9 @@ from tests.faults import proxy as network
 from tests.faults.test_network import HOST, scene
 from tests.long.test_rotations import IS_LONG
 
-SILENCE, PATIENCE = (30.0, 10.0) if IS_LONG else (1.0, 1.0)
-"""After how many seconds an end asks, and how many later it gives up; Envoy always 30 and 10."""
+SILENCE, PATIENCE = (15.0, 25.0) if IS_LONG else (1.0, 1.0)
+"""After how many seconds the control plane asks, and how many later it gives up; Envoy always 30
+and 10."""
 
 GIVEN_UP = SILENCE + PATIENCE + 10.0
 """When it has, on a machine that may be busy."""
