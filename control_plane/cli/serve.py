@@ -15,13 +15,14 @@ import click
 import structlog
 
 from control_plane import log_events
-from control_plane.ca import NOT_STRICT, strict_problem
+from control_plane.ca import NOT_STRICT, Authority, strict_problem
 from control_plane.cli.command import command
 from control_plane.cli.globals import VARIABLES, connection
 from control_plane.cli.misspelt import misspelt
 from control_plane.cli.output import begin, may_color, ok, output_option, wants_json, warn
 from control_plane.cli.tables import cell, print_records, print_table
 from control_plane.clock import SystemClock
+from control_plane.errors import ConfigurationError
 from control_plane.event_loop import run
 from control_plane.logs import configure_logging
 from control_plane.settings import (
@@ -118,11 +119,9 @@ def check(**flags: object) -> None:
     settings, origins = _load(flags)
     if reason := why_not_used(settings.ca_cert, settings.data_dir):
         warn(f"ca_cert: {reason}")
-    named = read_named(settings, SystemClock().now())
+    named = _read_files(settings)
     if named is not None and (problem := strict_problem(named)):
         warn(f"ca_cert: {NOT_STRICT}: {problem}")
-    if settings.router_ca is not None:
-        read_router_ca(settings.router_ca)
     for setting, reason in _warnings(settings):
         warn(f"{setting}: {reason}")
     rows = [
@@ -140,6 +139,28 @@ def check(**flags: object) -> None:
     print_table(columns, empty="", cut=["value", "origin"])
     click.echo()
     ok()
+
+
+def _read_files(settings: Settings) -> Authority | None:
+    """Return the CA that the settings name, if it is used, once all files that they name are right.
+
+    Raises:
+        ConfigurationError: with every problem of every file.
+    """
+    problems: list[str] = []
+    named = None
+    try:
+        named = read_named(settings, SystemClock().now())
+    except ConfigurationError as error:
+        problems += error.problems
+    try:
+        if settings.router_ca is not None:
+            read_router_ca(settings.router_ca)
+    except ConfigurationError as error:
+        problems += error.problems
+    if problems:
+        raise ConfigurationError(problems)
+    return named
 
 
 def _warnings(settings: Settings) -> Iterator[tuple[str, str]]:

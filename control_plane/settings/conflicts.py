@@ -72,16 +72,14 @@ def _half_given(values: Mapping[str, Any], one: str, other: str, why: str) -> It
 
 def _missing_key(certificate: Path | None, key: Path | None, data_dir: Path) -> Iterator[Conflict]:
     """Report a missing key, unless that is as it should be because its CA was retired."""
-    if certificate is None or key is None or not (reason := why_no_file(key)):
+    if key is None or not (reason := why_no_file(key)):
         return
     try:
-        is_used = not why_not_used(certificate, data_dir)
+        is_used = certificate is None or not why_not_used(certificate, data_dir)
     except ConfigurationError:
         is_used = True
     if is_used:
-        yield Conflict(
-            frozenset({"ca_cert", "ca_key", "data_dir"}), f"ca_key: {reason}: {shown(str(key))}"
-        )
+        yield Conflict(frozenset({"ca_key", "data_dir"}), f"ca_key: {reason}: {shown(str(key))}")
 
 
 def _unclear_domains(domains: Sequence[Domain]) -> Iterator[Conflict]:

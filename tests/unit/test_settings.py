@@ -448,6 +448,10 @@ def test_a_ca_needs_certificate_and_key(tmp_path: Path) -> None:
     assert problems_of({"ca_key": str(pem), "ca_cert": "/nowhere"}) == (
         "--ca-cert: file not found: '/nowhere'",
     )
+    assert problems_of({"ca_key": "/neither", "ca_cert": "/nowhere"}) == (
+        "--ca-cert: file not found: '/nowhere'",
+        "ca_key: file not found: '/neither'",
+    )
 
 
 @pytest.mark.parametrize(("name", "what"), [("ca.key", "file not found"), (".", "no regular file")])
