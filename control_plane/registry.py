@@ -44,6 +44,10 @@ Amendment = Callable[[State, Decision[Any]], Decision[Any]]
 It may read a clock; otherwise the same holds for it as for a command.
 """
 
+Condition = Callable[[Command[Any]], Command[Any]]
+"""Returns what is executed in the place of a command, such as one that refuses more; called where
+the command is asked for."""
+
 Subscriber = Callable[[State, Change], None]
 """Called for each transaction, in order, with the State and with all that changed; returns at
 once."""
@@ -113,6 +117,7 @@ class Registry:
         state: State,
         store: Disk,
         amend: Amendment | None = None,
+        condition: Condition | None = None,
     ) -> None:
         """Start from the State in the store.
 
@@ -120,10 +125,12 @@ class Registry:
             state: the State that was read from the store.
             store: where changes are written.
             amend: adds to each Decision what follows from it; None if nothing does.
+            condition: what each command depends on besides the State; None if on nothing.
         """
         self._state = state
         self._store = store
         self._amend = amend or _as_it_is
+        self._condition = condition
         self._revision = 0
         self._subscribers: list[Subscriber] = []
         self._foreseeing: list[Subscriber] = []
@@ -162,7 +169,8 @@ class Registry:
         """
         if self._is_over:
             raise Unavailable(_STOPPING)
-        request = _Request(command, asyncio.get_running_loop().create_future())
+        executed = command if self._condition is None else self._condition(command)
+        request = _Request(executed, asyncio.get_running_loop().create_future())
         self._waiting.append(request)
         self._wake.set()
         return await request.answer

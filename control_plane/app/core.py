@@ -47,6 +47,7 @@ from control_plane.reconciler.served.attestation import Attestation
 from control_plane.reconciler.served.probe import Prober
 from control_plane.reconciler.served.sight import Sight
 from control_plane.registry import Amendment, Registry
+from control_plane.server.access.asking import unless_revoked
 from control_plane.server.access.identities import Identities
 from control_plane.server.access.identity_watch import IdentityWatch
 from control_plane.server.access.refusals import RefusalTally
@@ -145,7 +146,9 @@ async def build(settings: Settings, clock: Clock, store: Store) -> Core:
     tombstones = Tombstones(holdings, settings.certificate_lifetime, clock)
     records = Records(writer)
     recorded = RecordedChanges(writer, records, lambda: registry.state)
-    registry = Registry(State.of(await store.load()), recorded, _amendment(tombstones, clock))
+    registry = Registry(
+        State.of(await store.load()), recorded, _amendment(tombstones, clock), unless_revoked
+    )
     nodes = Nodes()
     acked_names = AckedNames(ledger, secrets, records.note)
 

@@ -131,6 +131,29 @@ async def test_a_call_that_was_opened_before_a_revocation_changes_nothing(tmp_pa
         assert not list(cf.running.core.registry.state.apps)
 
 
+async def test_a_change_that_waits_behind_a_revocation_is_not_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its caller was let in while the revocation was being written, and is none by its turn."""
+    request = app_pb2.CreateAppRequest(name="late").SerializeToString()
+    disk = SlowDisk()
+    async with control_plane(tmp_path) as cf:
+        registry = cf.running.core.registry
+        alice = await issue_for(cf, "alice")
+        async with alice.connect(cf.running.ports.admin_address) as channel:
+            await called(channel, LIST_APPS)
+            disk.slows_down(monkeypatch)
+            revoking = asyncio.ensure_future(revoke(cf, name="alice"))
+            await disk.begun.wait()
+            creating = asyncio.ensure_future(refused(called(channel, CREATE_APP, request)))
+            await eventually(lambda: registry._waiting, "the change waits for its turn")
+            disk.go_on.set()
+            await revoking
+
+            assert await creating == REVOKED
+        assert not list(registry.state.apps)
+
+
 async def test_who_is_revoked_hears_nothing_more(tmp_path: Path) -> None:
     """Also on a stream that was opened before."""
     async with control_plane(tmp_path) as cf:

@@ -22,6 +22,7 @@ from control_plane.model.change import Change
 from control_plane.model.entities import OperatorCertificate
 from control_plane.model.state import State
 from control_plane.server.access.admission import Context
+from control_plane.server.access.asking import let_in
 from control_plane.server.access.certificate_end import CERTIFICATE_ENDS
 from control_plane.server.access.peers import caller
 from control_plane.server.access.refusals import RefusalTally
@@ -78,7 +79,7 @@ class OperatorsOnly(grpc.aio.ServerInterceptor):
     async def check(self, context: Context, method: str) -> None:
         """End a call of this method unless its peer is an operator, by now."""
         try:
-            require_operator(context, self._validity)
+            let_in(require_operator(context, self._validity).serial)
         except Exception as error:  # noqa: BLE001 - nobody outside makes an answer of it
             if isinstance(error, ControlPlaneError) and self._refusals.has_line(
                 log_events.AUDIT_ACCESSES_LIMITED, caller(context)
