@@ -6,6 +6,7 @@ import cProfile
 import pstats
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -136,6 +137,18 @@ def test_difference_from_what_nobody_has_any_more_is_forgotten() -> None:
     for number in range(9):
         lasts.differs_from(TypeSnapshot.of([Resource.of(CLUSTER, "a", str(number).encode())]))
     assert len(lasts._differences) <= 1
+
+
+def test_snapshot_that_takes_the_place_of_another_in_memory_is_compared_by_itself() -> None:
+    """The difference from what was at an address before says nothing of what is there now."""
+    lasts, first, second = (TypeSnapshot.of([Resource.of(CLUSTER, n, b"1")]) for n in "abc")
+    before = replace(first)
+    assert lasts.differs_from(before) == {"a", "b"}
+    place = id(before)
+    del before
+    others = [replace(second) for _ in range(1000)]
+    (there,) = (each for each in others if id(each) == place)
+    assert lasts.differs_from(there) == {"a", "c"}
 
 
 def test_one_more_name_costs_the_same_however_many_a_client_asks_for() -> None:
