@@ -6,16 +6,17 @@ protocol):
 1. ``initial_resource_versions`` count in the first request only: "the reconnecting client must
    provide the server with all resource names it is interested in", "no state is assumed to be
    preserved".
-2. "The server must honor changes to the subscription state even if the nonce is stale. The nonce
+2. "ACK or NACK is determined by the absence or presence of error_detail." A NACK is never answered
+   with the same content. If several resources were refused together, each is tried again by itself.
+3. "The server must honor changes to the subscription state even if the nonce is stale. The nonce
    may be used to correlate an ack/nack with a server response, but should *not* be used to reject
    stale requests."
-3. A request with ``error_detail`` is a NACK, and no other request is. It is never answered with the
-   same content. If several resources were refused together, each is tried again by itself.
 4. The server owes an answer for every name in ``resource_names_subscribe``, even for a resource
    that the client has: "the server *must* still provide those resources in the response; [...] the
-   client may have 'forgotten' those resources". The one exception is ``recorded`` content, whose
-   private key is gone: a client that states its version in the first request is left alone, and for
-   any other client the content has to be made anew.
+   client may have 'forgotten' those resources". It may also have refused them (``Refusals.ask``).
+   The one exception is ``recorded`` content, whose private key is gone: a client that states its
+   version in the first request is left alone, and for any other client the content has to be made
+   anew.
 5. "When a client has a wildcard subscription [...] *and* a subscription to another specific
    resource name", and then unsubscribes from the name, the server tells it about the name "in
    either the removed_resources field [...] or in the resources field".
@@ -115,13 +116,13 @@ class DeltaMachine:
             self._meaning.stated(self._stated)
             if self.heartbeats is not None:
                 self.heartbeats.unknown(self._stated)
-        elif self.exchange.answered(request.response_nonce):  # rule 3
+        elif self.exchange.answered(request.response_nonce):  # rule 2
             events.append(settled := self.exchange.settle(request.error_detail, now))
             answered = settled.versions.keys()
             self._meaning.settled()
         elif self.heartbeats is not None and self.heartbeats.answered(request.response_nonce):
             events.extend(self.heartbeats.settle(request.response_nonce, request.error_detail))
-        elif request.response_nonce not in ("", self.exchange.last_nonce):
+        elif request.response_nonce not in ("", self.exchange.last_nonce):  # rule 3
             events.append(Stale(self.type.url, request.response_nonce))
         change = self.subscription.change(request.subscribe, request.unsubscribe, first=first)
         self._take(change, first=first)

@@ -6,15 +6,16 @@ protocol):
 1. The first request is initial whatever nonce it carries, because a nonce "is valid only in the
    context of an individual xDS stream; it does not survive stream restarts" (Envoy sends old ones:
    issues 15767, 30155, 30206).
-2. The names of every request are taken, even of a stale one. "Within a stream, new
-   DiscoveryRequests supersede any prior DiscoveryRequests having the same resource type."
+2. "NACK signifies unsuccessful configuration and is indicated by the presence of the error_detail
+   field": no other request is a NACK. It is never answered with the same content.
 3. "The management server should not send a DiscoveryResponse for any DiscoveryRequest that has a
    stale nonce": names that only a stale request asks for wait for a request that is not stale, or
    leave with the next change.
-4. A request with ``error_detail`` is a NACK, and no other request is. It is never answered with the
-   same content.
+4. The names of every request are taken, even of a stale one. "Within a stream, new
+   DiscoveryRequests supersede any prior DiscoveryRequests having the same resource type."
 5. "When the client sends a new request that changes the set of resources being requested, the
-   server must resend any newly requested resources, even if it previously sent those resources".
+   server must resend any newly requested resources, even if it previously sent those resources",
+   and even if the client refused them (``Refusals.ask``).
 6. Listener and Cluster responses, and for Envoy those with scoped routes, have "the complete state
    of the world" (``CompleteState`` says what that is after a NACK); the first one is sent even if
    it is empty. Responses of other types are partial and never empty, because for those types "an
@@ -114,7 +115,7 @@ class SotwMachine:
             self._resumed_version = request.version_info
             if request.version_info and not self.type.complete:
                 self.exchange.had(request.resource_names)
-        elif self.exchange.answered(request.response_nonce):  # rule 4
+        elif self.exchange.answered(request.response_nonce):  # rule 2
             events.append(settled := self.exchange.settle(request.error_detail, now))
             answered = NO_NAMES.union(settled.versions)
             if self.type.complete:
@@ -122,14 +123,14 @@ class SotwMachine:
         elif self.heartbeats is not None and self.heartbeats.answered(request.response_nonce):
             events.extend(self.heartbeats.settle(request.response_nonce, request.error_detail))
         elif (last := self.exchange.last_nonce) and request.response_nonce not in ("", last):
-            stale = True
+            stale = True  # rule 3
             events.append(Stale(self.type.url, request.response_nonce))
         return *events, *self._take_names(request.resource_names, answered, stale=stale)
 
     def _take_names(
         self, names: tuple[str, ...], answered: frozenset[str], *, stale: bool
     ) -> Sequence[Event]:
-        """Take the names of a request, and owe the newly requested ones (rules 2, 3 and 5)."""
+        """Take the names of a request, and owe the newly requested ones (rules 3 to 5)."""
         added = dropped = NO_NAMES
         is_first = self.names is None
         if names != self.names:
