@@ -47,7 +47,12 @@ SOONEST = 0.05
 
 
 _SUPPORTS_TTL = "xds.config.supports-resource-ttl"
-_SUPPORTS_WRAPPED_RESOURCES = "xds.config.resource-in-sotw"
+_SUPPORTS_WRAPPED_RESOURCES = frozenset(
+    {
+        "xds.config.resource-in-sotw",  # Envoy's list of client features
+        "xds.config.supports-resource-in-sotw",  # the xDS protocol
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +88,8 @@ def takes_ttls(node: Node | None, resource_type: ResourceType, *, delta: bool) -
     if node is None or resource_type.part_of is not None:
         return False
     features = node.client_features
-    return _SUPPORTS_TTL in features and (delta or _SUPPORTS_WRAPPED_RESOURCES in features)
+    takes_wrapped = not _SUPPORTS_WRAPPED_RESOURCES.isdisjoint(features)
+    return _SUPPORTS_TTL in features and (delta or takes_wrapped)
 
 
 class Heartbeats:

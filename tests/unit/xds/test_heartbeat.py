@@ -25,6 +25,7 @@ TTL = 6.0
 BEAT = TTL / BEATS
 TTL_FEATURE = "xds.config.supports-resource-ttl"
 WRAPPING = "xds.config.resource-in-sotw"
+WRAPPING_IN_THE_TEXT = "xds.config.supports-resource-in-sotw"
 NODE = Node("n", client_features=frozenset({TTL_FEATURE, WRAPPING}))
 
 VARIANTS = pytest.mark.parametrize("delta", [True, False], ids=["delta", "sotw"])
@@ -134,6 +135,13 @@ def test_ttls_are_for_clients_that_support_them(
         client.answer(reply)
         assert bool(reply.ttls) is supported
         assert bool(client.wait(BEAT)) is supported
+
+
+def test_feature_of_the_state_of_the_world_has_either_name() -> None:
+    """T3, N4: the text of the protocol calls it otherwise than the list of features does."""
+    node = Node("n", client_features=frozenset({TTL_FEATURE, WRAPPING_IN_THE_TEXT}))
+    (reply,) = Client(resource("a", ttl=TTL), delta=False, node=node).ask()
+    assert reply.ttls == {"a": TTL}
 
 
 def test_virtual_hosts_have_no_ttl() -> None:
