@@ -113,7 +113,12 @@ def test_snapshots_differ_in_whatever_may_be_told_of() -> None:
     glob = "xdstp://a/t/g/*"
     same = Resource.of(ENDPOINT, "same", b"same")
     before = TypeSnapshot.of(
-        [same, Resource.of(ENDPOINT, "a", b"1", ["x"]), Resource.of(ENDPOINT, "gone", b"1")],
+        [
+            same,
+            Resource.of(ENDPOINT, "a", b"1", ["x"]),
+            Resource.of(ENDPOINT, "changed", b"1"),
+            Resource.of(ENDPOINT, "gone", b"1"),
+        ],
         pending=["made"],
         recorded={"r": same.version, "kept": same.version},
     )
@@ -121,11 +126,12 @@ def test_snapshots_differ_in_whatever_may_be_told_of() -> None:
         [
             Resource.of(ENDPOINT, "same", b"same"),
             Resource.of(ENDPOINT, "a", b"1", ["y"]),
+            Resource.of(ENDPOINT, "changed", b"2"),
             Resource.of(ENDPOINT, "xdstp://a/t/g/b", b"1"),
         ],
         recorded={"r": before.version, "kept": same.version},
     )
-    changed = {"a", "x", "y", "gone", "made", "r", "xdstp://a/t/g/b", glob}
+    changed = {"a", "x", "y", "changed", "gone", "made", "r", "xdstp://a/t/g/b", glob}
     assert after.differs_from(before) == before.differs_from(after) == changed
     assert after.differs_from(before) is after.differs_from(before)
     assert after.differs_from(after) == set()
