@@ -199,7 +199,8 @@ class DeltaMachine:
             errors=self._errors(offer.removed, snapshot) if self.tells_errors else NOTHING,
         )
         awaited = self._meaning.awaited(offer.removed)
-        self.exchange.send(reply.nonce, offer.news, now, turn=offer.turn)
+        things = len(offer.resources) + len(offer.removed) + len(offer.unresolved)
+        self.exchange.send(reply.nonce, offer.news, now, turn=offer.turn, things=things)
         self.exchange.pay({WILDCARD, *offer.answered})
         self.exchange.pay(self.subscription.globs.intersection(snapshot.collections))
         self.exchange.owe(awaited)  # rule 9: a removal does not end the client's wait

@@ -51,6 +51,7 @@ class Exchange:
     __slots__ = (
         "_maybe_applied",
         "_refusals",
+        "_together",
         "_type",
         "_was_owed",
         "accepted",
@@ -79,6 +80,7 @@ class Exchange:
         self.last_name = ""
         self.unsettled = Unsettled()
         self._was_owed: AbstractSet[str] = NO_NAMES
+        self._together = False
         self._maybe_applied: frozenset[str] = NO_NAMES
 
     def send(
@@ -88,6 +90,7 @@ class Exchange:
         now: float,
         *,
         turn: Sequence[str] = (),
+        things: int | None = None,
     ) -> None:
         """Remember a response as in flight.
 
@@ -96,7 +99,9 @@ class Exchange:
             versions: the news in the response: the version of each name, None for a removal.
             now: seconds of the server's monotonic clock.
             turn: the names that the response was made for, in order.
+            things: how many resources and removals these names stand for; None for one each.
         """
+        self._together = (len(versions) if things is None else things) > 1
         self._was_owed = self.owed & versions.keys() if self.owed else NO_NAMES
         self.pay(versions)
         self._refusals.answer(versions)
@@ -156,7 +161,7 @@ class Exchange:
         - a resource that the client had and asked for again, because it may have forgotten it;
         - a resource of which the client refused the very content that it had.
         """
-        together = len(versions) > 1
+        together = self._together
         self.had(
             name
             for name, version in versions.items()
@@ -182,10 +187,6 @@ class Exchange:
     def ask(self, names: AbstractSet[str], *, anew: bool) -> None:
         """Owe the client the names that it asks for, as far as ``Refusals.ask`` allows."""
         self.owe(names)
-        self._refusals.ask(names, anew=anew)
-
-    def ask_later(self, names: AbstractSet[str], *, anew: bool) -> None:
-        """Take note of names that are owed once a request asks for them that is not stale."""
         self._refusals.ask(names, anew=anew)
 
     def ask_for_all_later(self, error: ErrorDetail, now: float) -> None:

@@ -69,6 +69,7 @@ class SotwMachine:
 
     __slots__ = (
         "_new_nonce",
+        "_refusals",
         "_responses",
         "_resumed_version",
         "_state",
@@ -93,6 +94,7 @@ class SotwMachine:
         self.type = resource_type
         self.subscription = Subscription()
         self.exchange = Exchange(resource_type, refusals)
+        self._refusals = refusals
         self.heartbeats: Heartbeats | None = None
         self.tells_errors = tells_errors
         self.names: tuple[str, ...] | None = None
@@ -138,7 +140,7 @@ class SotwMachine:
             added = self.subscription.replace(names)
             dropped = before - self.subscription.asked()
             self.names = names
-        self.exchange.ask_later(added, anew=not is_first)
+        self._refusals.ask(added, anew=not is_first)
         asked = added | self.exchange.known_in(added & self.subscription.globs)
         self.exchange.unsettled.touch_asked(asked | dropped)
         if stale:

@@ -303,6 +303,25 @@ def test_what_was_refused_by_an_alias_may_have_been_applied() -> None:
     assert peer.wait(1.0) == ["3 EDS f@1"]
 
 
+def test_resource_with_aliases_is_refused_alone() -> None:
+    """A7, W13: two names of one resource are no reason to send a refused Secret again."""
+    peer = DeltaPeer(SDS="s@1|x|y")
+    peer.ask("SDS", "x", "y")
+    assert peer.nack("SDS") == []
+    assert peer.wait(1e6) == []
+    assert peer.put(SDS="s@2|x|y") == ["2 SDS s@2"]
+    assert peer.ack("SDS") == []
+
+
+def test_resource_with_aliases_that_is_refused_beside_a_removal_is_not_refused_alone() -> None:
+    """A7, W13: either may be what the client refused."""
+    peer = DeltaPeer(ECDS="s@1|x")
+    peer.ask("ECDS", "x", "z")
+    assert peer.nack("ECDS") == []
+    assert peer.wait(1) == ["2 ECDS s@1"]
+    assert peer.ack("ECDS") == ["3 ECDS -z"]
+
+
 def test_name_asked_for_besides_an_alias_is_refused_alone() -> None:
     """A7, W13: the alias that the client had before is not told again, and so not refused."""
     peer = DeltaPeer(SDS="c@1|x")
