@@ -56,11 +56,11 @@ from control_plane.server.authorities import Authorities
 from control_plane.server.budget import check_every_app
 from control_plane.server.ca_rotation.progress import RotationProgress
 from control_plane.server.ca_rotation.steps import CaRotation, Sources
-from control_plane.server.limits import TokenBuckets
 from control_plane.server.metrics.authorities import AuthorityCollector
 from control_plane.server.metrics.instruments import Metrics
 from control_plane.server.metrics.observers import TimedWriter
 from control_plane.server.observability.stream_log import StreamLog
+from control_plane.server.rates import TokenBuckets
 from control_plane.settings import Settings
 from control_plane.settings.own_authority import read_authority_files, read_router_ca
 from control_plane.store.protocol import IssuedRecord, Store

@@ -41,9 +41,9 @@ from control_plane.server.credentials import ServerCertificate
 from control_plane.server.discovery.services import DiscoveryService
 from control_plane.server.drain import Drain
 from control_plane.server.health import Health
-from control_plane.server.limits import TokenBuckets
 from control_plane.server.listening import listen, start
 from control_plane.server.observability.audit import AuditInterceptor
+from control_plane.server.rates import TokenBuckets
 from control_plane.server.sidecars.enrollment import EnrollmentService
 from control_plane.server.sidecars.renewal import IdentityService
 from control_plane.server.sidecars.service import Reports, SidecarService

@@ -26,7 +26,8 @@ from control_plane.errors import (
 )
 from control_plane.names import Address
 from control_plane.server.access.refusals import RefusalTally
-from control_plane.server.limits import ServerLimits, TokenBucket, TokenBuckets
+from control_plane.server.limits import ServerLimits
+from control_plane.server.rates import TokenBucket, TokenBuckets
 from control_plane.server.status import code_of
 
 STRANGERS = 10

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from control_plane.clock import Clock
 from control_plane.errors import Unavailable
-from control_plane.server.limits import ServerLimits, TokenBucket, TokenBuckets
+from control_plane.server.limits import ServerLimits
+from control_plane.server.rates import TokenBucket, TokenBuckets
 
 
 class Arrivals:

@@ -25,7 +25,8 @@ from control_plane.server.access.wrapping import (
     leaving_nothing,
     reading_its_requests,
 )
-from control_plane.server.limits import ServerLimits, TokenBuckets
+from control_plane.server.limits import ServerLimits
+from control_plane.server.rates import TokenBuckets
 from control_plane.server.status import end_call
 
 

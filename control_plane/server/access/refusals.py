@@ -14,7 +14,7 @@ import structlog
 
 from control_plane import log_events
 from control_plane.clock import Clock
-from control_plane.server.limits import TokenBuckets
+from control_plane.server.rates import TokenBuckets
 
 TELLING_SECONDS = 10.0
 """How long refusals are counted before they are logged."""

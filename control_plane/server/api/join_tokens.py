@@ -33,7 +33,7 @@ from control_plane.server.access.admission import Context
 from control_plane.server.api.messages import AT_ONCE, token_message
 from control_plane.server.api.selection import asked_apps
 from control_plane.server.durations import parse_duration
-from control_plane.server.limits import TokenBucket
+from control_plane.server.rates import TokenBucket
 from control_plane.server.turns import unhurried
 
 DEFAULT_TTL = timedelta(minutes=10)

@@ -34,8 +34,8 @@ from control_plane.server.access.identities import Identities
 from control_plane.server.access.instance_proof import InstanceProof, removed
 from control_plane.server.access.peers import source_address
 from control_plane.server.access.refusals import RefusalTally
-from control_plane.server.limits import TokenBuckets
 from control_plane.server.observability.audit import CALLER_LEFT
+from control_plane.server.rates import TokenBuckets
 
 
 class IdentityService(identity_pb2_grpc.IdentityServiceServicer):

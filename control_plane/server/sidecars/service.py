@@ -29,7 +29,7 @@ from control_plane.reconciler.membership.status import Word
 from control_plane.reconciler.served.attestation import REPORTS_PER_SECOND, Attestation
 from control_plane.server.access.admission import Context
 from control_plane.server.access.instance_proof import InstanceProof
-from control_plane.server.limits import TokenBuckets
+from control_plane.server.rates import TokenBuckets
 from control_plane.server.sidecars.reporting import Facts, Reporting
 from control_plane.server.status import end_call
 

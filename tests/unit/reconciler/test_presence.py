@@ -34,7 +34,7 @@ from control_plane.reconciler.membership.presence import (
 )
 from control_plane.reconciler.membership.status import Word
 from control_plane.registry import Registry
-from control_plane.server.limits import TokenBuckets
+from control_plane.server.rates import TokenBuckets
 from control_plane.xds.resource_type import CLUSTER, LISTENER, SECRET
 from tests.unit.model.world import B, register, world
 from tests.unit.reconciler.clocks import settled
