@@ -1,4 +1,4 @@
-"""Which ``c2c`` command helps: its arguments, ready to be pasted into a shell.
+"""What helps: a ``c2c`` command, ready to be pasted into a shell, or what to do on a machine.
 
 The rule of this module: what is printed works as it stands. An app outside the default space is
 named together with its space, and a word in capitals stands for what only the operator knows.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shlex
 
-from control_plane.model.entities import App
+from control_plane.model.entities import App, Instance
 from control_plane.model.spec import DEFAULT_ORG, DEFAULT_SPACE
 from control_plane.names import C2C_PORT, Domain, Port
 
@@ -63,6 +63,42 @@ def status(app: App) -> str:
 def instances(app: App | None = None) -> str:
     """Return the command that lists the instances of an app, or all instances."""
     return _command("instances", app, *(_name(app) if app else ["--all"]))
+
+
+def how_to_start(app: App, where: str, closed: tuple[Port, ...]) -> str:
+    """Return how to have the app listen where 61443 leads, or 61443 lead where the app listens."""
+    start = f"start the app on {where}"
+    # If there are several ports, it is unknown which one the app should listen on.
+    if app.ports != closed:
+        return start
+    return f"{start}, or say on which port it listens: {other_port(app)}"
+
+
+def how_to_free(instance: Instance) -> str:
+    """Return how to give an Envoy its port; the status would say no more than this."""
+    return (
+        f"end what listens on {C2C_PORT} of {instance.address} there ('ss -lntp' shows it); within "
+        "a minute its Envoy tries again by itself"
+    )
+
+
+def how_to_serve(instance: Instance) -> str:
+    """Return how to have an Envoy serve its certificate: it hangs, or a firewall is in the way."""
+    what = "its sidecar, and Envoy with it" if instance.has_sidecar else "its Envoy"
+    return (
+        f"if that lasts, restart {what}; if that does not help, see whether a firewall there drops "
+        f"what is sent to {C2C_PORT}"
+    )
+
+
+def how_to_hide(instance: Instance) -> str:
+    """Return how to keep an app from being reached past its Envoy."""
+    if instance.app_address == instance.address:
+        return (
+            "have the app listen on a loopback address only, and its sidecar find it there "
+            "(--app-address)"
+        )
+    return f"have the app listen on {instance.app_address} only"
 
 
 def _name(app: App | None, placeholder: str = "APP") -> list[str]:

@@ -12,7 +12,6 @@ from collections.abc import Iterable
 from control_plane.model.entities import (
     App,
     AppProtocol,
-    Instance,
     InstanceStatus,
     NetworkPolicy,
     Transport,
@@ -109,11 +108,14 @@ class _Chain:
             return missing(LinkKind.POLICY, sentence, advice.add_policy(None, self._app))
         whose = self._app.key.named_in(source.key.place)
         ends = f"{source.key.name} connect to"
-        if any(each.allows(Transport.TCP, C2C_PORT) for each in self._policies()):
+        policies = [
+            each for each in self._q.state.policies_to(self._app.guid) if each.source == source.guid
+        ]
+        if any(each.allows(Transport.TCP, C2C_PORT) for each in policies):
             if apart := other_families(self._q, source, self._app):
                 return apart
             return holds(LinkKind.POLICY, f"a network policy lets {ends} tcp {C2C_PORT} of {whose}")
-        if others := listed(map(_ports, self._policies())):
+        if others := listed(map(_ports, policies)):
             sentence = f"network policies let {ends} {others} of {whose}, but not to tcp {C2C_PORT}"
         else:
             sentence = f"no network policy lets {ends} {whose}"
@@ -136,7 +138,7 @@ class _Chain:
             if seen.port_problem:
                 sentence = f"the Envoy of {who} has not opened {C2C_PORT}: {seen.port_problem}"
                 if _TAKEN in seen.port_problem:
-                    return missing(LinkKind.PORT, sentence, advice=_how_to_free(each))
+                    return missing(LinkKind.PORT, sentence, advice=advice.how_to_free(each))
                 return missing(LinkKind.PORT, sentence, advice.status(self._app))
             if (other := _other_port(seen, c2c_port)) is not None:
                 sentence = f"{C2C_PORT} leads to port {c2c_port} of {who}, which listens on {other}"
@@ -156,7 +158,7 @@ class _Chain:
                 return missing(
                     LinkKind.CERTIFICATE,
                     sentence + seen.serving_problem,
-                    advice=_how_to_serve(each),
+                    advice=advice.how_to_serve(each),
                 )
         named = f" with {self._q.called}" if self._q.called else ""
         found = self._by_connected(
@@ -195,7 +197,7 @@ class _Chain:
                 where = at_ports(each.app_address, *closed)
                 sentence = f"{who} does not accept connections on {where}"
                 return missing(
-                    LinkKind.APP, sentence, advice=_how_to_start(self._app, where, closed)
+                    LinkKind.APP, sentence, advice=advice.how_to_start(self._app, where, closed)
                 )
         # Nobody checks whether the app speaks this protocol, so the sentence says which one it is.
         how = _SPOKEN[self._app.protocol]
@@ -210,17 +212,11 @@ class _Chain:
                     f"{label(self._app, each)} can be reached past Envoy on tcp "
                     f"{at_ports(each.address, port)}, where no network policy holds"
                 )
-                return missing(LinkKind.ISOLATION, sentence, advice=_how_to_hide(each))
+                return missing(LinkKind.ISOLATION, sentence, advice=advice.how_to_hide(each))
         if any(self._q.of(each).app_ports is None for each in self._there):
             sentence = "no sidecar tells whether the app can be reached by TCP past Envoy"
             return unknown(LinkKind.ISOLATION, sentence)
         return holds(LinkKind.ISOLATION, "the app cannot be reached by TCP past Envoy")
-
-    def _policies(self) -> tuple[NetworkPolicy, ...]:
-        """Return the policies that let the source connect to the app at all."""
-        source = self._q.source
-        policies = self._q.state.policies_to(self._app.guid)
-        return tuple(each for each in policies if source and each.source == source.guid)
 
     def _by_connected(self, kind: LinkKind, sentence: str) -> Link:
         """Conclude that something holds, provided that all instances are connected."""
@@ -250,42 +246,6 @@ def _other_port(seen: Seen, c2c_port: Port) -> Port | None:
     if ports.get(c2c_port):
         return None
     return next((port for port, accepts in ports.items() if accepts), None)
-
-
-def _how_to_start(app: App, where: str, closed: tuple[Port, ...]) -> str:
-    """Return how to have the app listen where 61443 leads, or 61443 lead where the app listens."""
-    start = f"start the app on {where}"
-    # If there are several ports, it is unknown which one the app should listen on.
-    if app.ports != closed:
-        return start
-    return f"{start}, or say on which port it listens: {advice.other_port(app)}"
-
-
-def _how_to_free(instance: Instance) -> str:
-    """Return how to give an Envoy its port; the status would say no more than this."""
-    return (
-        f"end what listens on {C2C_PORT} of {instance.address} there ('ss -lntp' shows it); within "
-        "a minute its Envoy tries again by itself"
-    )
-
-
-def _how_to_serve(instance: Instance) -> str:
-    """Return how to have an Envoy serve its certificate: it hangs, or a firewall is in the way."""
-    what = "its sidecar, and Envoy with it" if instance.has_sidecar else "its Envoy"
-    return (
-        f"if that lasts, restart {what}; if that does not help, see whether a firewall there drops "
-        f"what is sent to {C2C_PORT}"
-    )
-
-
-def _how_to_hide(instance: Instance) -> str:
-    """Return how to keep an app from being reached past its Envoy."""
-    if instance.app_address == instance.address:
-        return (
-            "have the app listen on a loopback address only, and its sidecar find it there "
-            "(--app-address)"
-        )
-    return f"have the app listen on {instance.app_address} only"
 
 
 def _ports(policy: NetworkPolicy) -> str:
