@@ -10,13 +10,13 @@ The rules of this module:
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import grpc
 
 from control_plane.server.access.admission import Context
+from control_plane.server.status import let_go
 
 Behaviour = Callable[[AsyncIterator[Any], Context], Awaitable[Any]]
 """A method that reads its requests from a stream, and returns its response or writes to a
@@ -60,10 +60,7 @@ def leaving_nothing(behaviour: Behaviour) -> Behaviour:
         try:
             return await behaviour(requests, context)
         except BaseException as error:
-            failure: BaseException | None = error
-            while failure is not None:
-                traceback.clear_frames(failure.__traceback__)
-                failure = failure.__context__
+            let_go(error)
             del requests, context  # of this frame, which is among them
             raise
 

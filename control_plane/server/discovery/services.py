@@ -34,7 +34,7 @@ from control_plane.server.discovery.polling import Polling
 from control_plane.server.discovery.serving import ServedBy, Serving
 from control_plane.server.discovery.wire import encode, parse_sotw
 from control_plane.server.limits import ServerLimits
-from control_plane.server.status import code_of, status_of
+from control_plane.server.status import code_of, let_go, status_of
 from control_plane.xds.messages import Reply, SotwRequest
 from control_plane.xds.resource import TypeUrl
 from control_plane.xds.resource_type import ResourceTypes
@@ -261,6 +261,7 @@ class DiscoveryService:
 async def _abort(live: LiveStream, context: Context) -> None:
     """Tell the client why its stream ended; if it does not read, this waits until it is gone."""
     if live.ended_by is not None:
+        let_go(live.ended_by)
         await context.abort_with_status(rpc_status.to_status(status_of(live.ended_by)))
 
 
