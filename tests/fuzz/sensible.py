@@ -147,6 +147,7 @@ _FIELDS: dict[type[Message], tuple[_Fields, _Fields]] = {
             "closed_ports": _PORTS,
             "served_serial": st.from_regex(r"[0-9a-fA-F]{1,41}", fullmatch=True),
             "leaving": st.booleans(),
+            "draining": st.booleans(),
             "trusted_roots": st.lists(
                 st.from_regex(r"sha256:[0-9a-f]{64}", fullmatch=True), max_size=17
             ),
