@@ -67,7 +67,7 @@ class ServerLimits:
             is still there.
         keepalive_timeout_seconds: how long the client may take to answer that; after that it is
             taken to have vanished, and is given up. While a fleet of 5,000 comes back, either end
-            may be too busy to answer for 10 s and more, and who is cut off begins anew.
+            may be too busy to answer for 25 s and more, and who is cut off begins anew.
         refused_enrollments_per_minute: how many refused enrolments of one address or token are
             answered with the reason and have a line in the log. A sidecar whose token is wrong
             gives up at once.
@@ -94,8 +94,8 @@ class ServerLimits:
     first_request_seconds: float = 15.0
     poll_seconds: float = 30.0
     handshake_seconds: float = 30.0
-    keepalive_seconds: float = 15.0
-    keepalive_timeout_seconds: float = 25.0
+    keepalive_seconds: float = 20.0
+    keepalive_timeout_seconds: float = 40.0
     refused_enrollments_per_minute: int = 30
     renewals_per_second: float = 1.0
     renewals_burst: int = 10

@@ -38,9 +38,9 @@ CHANNEL_OPTIONS: tuple[tuple[str, str | int], ...] = (
     # Notices a control plane that vanished without closing the connection, and has patience with
     # one that is busy. Of the two timeouts the second decides (grpcio 1.85), which by default is a
     # minute.
-    ("grpc.keepalive_time_ms", 15_000),
-    ("grpc.keepalive_timeout_ms", 25_000),
-    ("grpc.http2.ping_timeout_ms", 25_000),
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 40_000),
+    ("grpc.http2.ping_timeout_ms", 40_000),
     ("grpc.http2.max_pings_without_data", 0),
 )
 

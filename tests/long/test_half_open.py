@@ -18,7 +18,7 @@ from tests.faults import proxy as network
 from tests.faults.test_network import HOST, scene
 from tests.long.test_rotations import IS_LONG
 
-SILENCE, PATIENCE = (15.0, 25.0) if IS_LONG else (1.0, 1.0)
+SILENCE, PATIENCE = (20.0, 40.0) if IS_LONG else (1.0, 1.0)
 """After how many seconds the control plane asks, and how many later it gives up; Envoy always 30
 and 10."""
 

@@ -48,7 +48,7 @@ async def test_an_envoy_that_hangs_is_heard_of(tmp_path: Path) -> None:
         envoy = (await instance.logged("envoy.started"))["pid"]
         os.kill(envoy, signal.SIGSTOP)
         try:
-            # Its connections count as open for 40 s, and it may come back for 30 s more.
+            # Its connections count as open for 60 s, and it may come back for 30 s more.
             await until(is_known, what="the instance is not ready", timeout=35)
         finally:
             os.kill(envoy, signal.SIGCONT)

@@ -36,7 +36,7 @@ def test_a_silent_connection_is_asked_and_given_up_in_time() -> None:
     assert options["grpc.keepalive_permit_without_calls"] == 1
     assert options["grpc.http2.ping_timeout_ms"] == 500
     usual = ServerLimits()
-    assert usual.keepalive_seconds + usual.keepalive_timeout_seconds == 40
+    assert usual.keepalive_seconds + usual.keepalive_timeout_seconds == 60
 
 
 def test_a_client_may_ask_whether_the_server_is_there() -> None:
