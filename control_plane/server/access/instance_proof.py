@@ -113,8 +113,10 @@ class InstanceProof:
         left = self._left_of(identity)
         if left is None or left.address is None:
             return None
-        counts = self._identities.counts(identity.instance_guid, identity.serial)
-        return identity if counts else None
+        if not self._identities.counts(identity.instance_guid, identity.serial):
+            return None
+        self._identities.shown(identity.instance_guid, identity.serial)
+        return identity
 
     def of_removed(self, context: PeerContext, node_id: str) -> InstanceIdentity | None:
         """Return the caller's identity if it is that of a removed instance; otherwise None.
