@@ -108,6 +108,14 @@ def test_no_listener_that_has_yet_to_leave_is_a_reason_to_ask() -> None:
     assert peer.ask("SRDS") == []
 
 
+def test_nothing_is_asked_for_again_before_anything_was_sent() -> None:
+    """R6, C3: a client that comes back without a listener, and repeats itself, is left alone."""
+    peer = SotwPeer()
+    assert [*peer.ask("LDS", has=""), *peer.ask("SRDS", has="")] == []
+    assert peer.ask("SRDS") == []
+    assert peer.stream.in_step(peer.snapshot)
+
+
 def test_ack_of_a_heartbeat_asks_for_nothing() -> None:
     """R6: it has the last nonce, and answers no response, like a request that is repeated."""
     kept = TypeSnapshot.of([Resource.of(SCOPED_ROUTE, "s", b"s@1", ttl=9.0)])

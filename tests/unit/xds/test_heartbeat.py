@@ -211,12 +211,14 @@ def test_heartbeat_of_the_state_of_the_world_tells_a_ttl_that_is_to_come(
 
 
 def test_heartbeat_of_the_state_of_the_world_changes_no_other_ttl() -> None:
-    """T3, T4: all content is in it, and what came without its TTL would lose that."""
-    kept = resource("a", ttl=TTL), resource("b", ttl=9 * TTL), resource("c")
+    """T3, T4: all content is in it, with each TTL, which needs no heartbeat of its own then."""
+    kept = resource("a", ttl=TTL), resource("b", ttl=1.5 * TTL), resource("c")
     client = settled(*kept, delta=False)
     (beat,) = client.wait(BEAT)
     assert shown(beat) == (["a@1", "b@1", "c@1"], ["a", "b"])
-    assert beat.ttls == {"a": TTL, "b": 9 * TTL}
+    assert beat.ttls == {"a": TTL, "b": 1.5 * TTL}
+    assert client.answer(beat) == []
+    assert client.stream.next_due(client.now) == client.now + BEAT
 
 
 def test_heartbeat_in_part_has_the_content_that_it_keeps() -> None:
@@ -472,6 +474,18 @@ def test_refused_heartbeat_of_what_was_refused_itself_tells_nothing() -> None:
     assert client.answer(beat) == []
     (beat,) = client.wait(BEAT)
     assert beat.kept == {"a": resource("a").version}
+
+
+def test_refused_heartbeat_of_what_has_no_ttl_any_more_tells_nothing() -> None:
+    """T2, T4: it was of an update that was refused too, and the next one takes the TTL away."""
+    client = settled(resource("a", ttl=TTL), delta=True)
+    (update,) = client.put(resource("a", 2, ttl=TTL))
+    (beat,) = client.wait(BEAT)
+    assert client.answer(update, refuse=True) == []
+    (last,) = client.put(resource("a", 3))
+    assert client.answer(beat, refuse=True) == []
+    assert client.answer(last) == []
+    assert client.wait(TTL) == []
 
 
 @VARIANTS

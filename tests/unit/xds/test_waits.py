@@ -162,6 +162,14 @@ def test_follower_waits_for_what_comes_while_everything_is_asked_for_again() -> 
     assert peer.ack("CDS") == ["5 LDS l@2"]
 
 
+def test_client_that_asks_for_everything_again_and_again_holds_up_nobody() -> None:
+    """O6, W15: that there are no clusters is waited for once, like a cluster."""
+    peer = DeltaPeer(LDS="l@1")
+    assert peer.ask("CDS") == ["1 CDS"]
+    assert peer.ask("LDS") == []
+    assert peer.ack("CDS", "*") == ["2 CDS", "3 LDS l@1"]
+
+
 @VARIANTS
 def test_follower_with_nothing_to_send_waits_for_nothing(variant: Variant) -> None:
     """O6: it waits from when it has something, whatever went before."""

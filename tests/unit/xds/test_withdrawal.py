@@ -209,6 +209,18 @@ def test_collection_of_secrets_holds_up_nothing(variant: type[DeltaPeer | SotwPe
     assert told(peer.ack("LDS")) == gone
 
 
+@pytest.mark.parametrize("variant", [DeltaPeer, SotwPeer])
+def test_client_that_has_no_clusters_is_waited_for_in_vain(
+    variant: type[DeltaPeer | SotwPeer],
+) -> None:
+    """R6: there is nothing to take from it once its patience is over, so nothing wakes for that."""
+    peer = variant(LDS="l@1")
+    for short, *names in (("SDS", "s"), ("LDS",), ("CDS",)):
+        if peer.ask(short, *names):
+            peer.ack(short)
+    assert peer.stream.next_due(peer.now) is None
+
+
 def test_client_that_goes_on_asking_for_routes_keeps_their_cluster_for_a_while_only() -> None:
     """O1, R6: its listener may go on naming them, and what is gone is not kept for ever."""
     peer = caller()
