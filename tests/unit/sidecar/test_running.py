@@ -31,13 +31,22 @@ LONG = timedelta(seconds=60)
 
 @dataclass(slots=True)
 class Told:
-    """A control plane that is told that the instance leaves, and answers after a while."""
+    """A control plane that is told that the instance drains, or leaves, and answers after a while.
+
+    Attributes:
+        has_left: whether it was told that the instance leaves, and answered that.
+    """
 
     seconds: float = 0
     has_left: bool = False
 
+    async def retire(self) -> None:
+        """Hear that the instance drains."""
+        assert not self.has_left
+        await asyncio.sleep(self.seconds)
+
     async def leave(self) -> None:
-        """Hear it."""
+        """Hear that it leaves."""
         await asyncio.sleep(self.seconds)
         self.has_left = True
 
