@@ -162,12 +162,13 @@ class Exchange:
         - a resource of which the client refused the very content that it had.
         """
         together = self._together
-        self.had(
+        had = {
             name
             for name, version in versions.items()
             if version is not None and (together or version == self.has(name))
-        )
-        self.owe(versions if together else was_owed)
+        }
+        self.had(had)
+        self.owe(versions if together else was_owed | had)
         for name, version in versions.items():
             applied = name in self._maybe_applied
             self._refusals.note(name, version, error, now, together=together, applied=applied)

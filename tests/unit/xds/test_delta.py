@@ -322,6 +322,18 @@ def test_resource_with_aliases_that_is_refused_beside_a_removal_is_not_refused_a
     assert peer.ack("ECDS") == ["3 ECDS -z"]
 
 
+def test_resource_that_was_refused_as_it_got_an_alias_is_withdrawn() -> None:
+    """W13, A14: the client refused the very content that it had, and has it still, maybe."""
+    peer = DeltaPeer(EDS="c@1")
+    assert peer.ask("EDS", "c", "y") == ["1 EDS c@1 -y"]
+    peer.ack("EDS")
+    assert peer.put(EDS="c@1|y") == ["2 EDS c@1"]
+    assert peer.nack("EDS") == []
+    assert peer.put(EDS="") == ["3 EDS -c"]
+    assert peer.ack("EDS") == []
+    assert peer.stream.in_step(peer.snapshot)
+
+
 def test_name_asked_for_besides_an_alias_is_refused_alone() -> None:
     """A7, W13: the alias that the client had before is not told again, and so not refused."""
     peer = DeltaPeer(SDS="c@1|x")
