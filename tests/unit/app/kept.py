@@ -45,4 +45,5 @@ def _parts(whole: object) -> Iterator[tuple[str, object]]:
 def _attributes(whole: object) -> Iterator[str]:
     yield from getattr(whole, "__dict__", ())
     for kind in type(whole).__mro__:
-        yield from getattr(kind, "__slots__", ())
+        # Python before 3.11.3 cannot get this one from a dataclass.
+        yield from (name for name in getattr(kind, "__slots__", ()) if name != "__weakref__")
