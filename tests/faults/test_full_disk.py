@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.envoy.harness import DEADLINE
 from tests.faults.plane import plane
 from tests.full_disk import need_full_disk, on_a_full_disk
-from tests.installed import C2C
+from tests.installed import C2C_WORD
 from tests.sidecar.scene import scene
 
 
@@ -36,14 +36,14 @@ async def test_a_control_plane_starts_on_a_full_disk(tmp_path: Path) -> None:
     data = here.settings.data_dir
     script = f"""
         export C2C_DATA_DIR={data}
-        {C2C} serve --log-format json --xds-address 127.0.0.1:0 --enroll-address 127.0.0.1:0 \
+        {C2C_WORD} serve --log-format json --xds-address 127.0.0.1:0 --enroll-address 127.0.0.1:0 \
             --http-address 127.0.0.1:0 & SERVER=$!
         trap 'kill $SERVER && wait $SERVER' EXIT
         read started
-        {C2C} app kept || exit 1
-        {C2C} create-app refused 2>&1 && exit 1
+        {C2C_WORD} app kept || exit 1
+        {C2C_WORD} create-app refused 2>&1 && exit 1
         rm $ROOM
-        {C2C} create-app accepted || exit 1
+        {C2C_WORD} create-app accepted || exit 1
     """
     process = await asyncio.create_subprocess_exec(
         *on_a_full_disk(data, script, size="1m"),
@@ -73,7 +73,7 @@ async def test_a_sidecar_starts_again_on_a_full_disk(tmp_path: Path) -> None:
             known = here.instance_guid
             await first.stop()
         script = f"""
-            exec {C2C} sidecar --log-format json --drain-time 0s --offline-wait 0s \
+            exec {C2C_WORD} sidecar --log-format json --drain-time 0s --offline-wait 0s \
                 --dir {here.directory} --address {here.address} \
                 --server {here.cf.settings.enroll_address} -- {" ".join(app)}
         """

@@ -41,7 +41,7 @@ from control_plane.sidecar.retry import Retry
 from tests.envoy.harness import DEADLINE, unique_address, until
 from tests.faults.proxy import Pipe, none, proxy
 from tests.full_disk import need_full_disk, on_a_full_disk
-from tests.installed import C2C
+from tests.installed import C2C_WORD
 from tests.sidecar.platform import Platform, free_port
 from tests.sidecar.process import Sidecar, Ticket, sidecar
 from tests.sidecar.scene import scene
@@ -367,7 +367,7 @@ async def test_a_disk_that_is_full_spends_no_token(tmp_path: Path) -> None:
     directory = tmp_path / "sidecar"
     directory.mkdir()
     (directory / "lock").write_text("1\n")
-    script = f"exec {C2C} sidecar --log-format json --address {unique_address()}"
+    script = f"exec {C2C_WORD} sidecar --log-format json --address {unique_address()}"
     async with scene(tmp_path / "plane") as here:
         ticket = await here.cf.ticket("app-b")
         process = await asyncio.create_subprocess_exec(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -48,7 +49,8 @@ def _alone(
     """
     unshare = need_command("unshare", "util-linux")
     mounts = " && ".join(f"mount --bind {file} {path}" for path, file in files.items())
-    script = f"{{ {mounts}; }} || exit 77; exec {sys.executable} -m {module} {' '.join(arguments)}"
+    python = shlex.quote(sys.executable)
+    script = f"{{ {mounts}; }} || exit 77; exec {python} -m {module} {' '.join(arguments)}"
     ran = subprocess.run(
         [unshare, "--map-root-user", "--mount", *own, "sh", "-c", script],
         capture_output=True,

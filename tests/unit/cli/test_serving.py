@@ -26,7 +26,7 @@ from tests.api.world import ControlPlane
 from tests.envoy.harness import envoy_binary
 from tests.full_disk import need_full_disk, on_a_full_disk
 from tests.hangup import hangup
-from tests.installed import C2C
+from tests.installed import C2C, C2C_WORD
 from tests.needs import lacks, need_command
 from tests.unit.ca.forge import ca_pem, lax_ca_files
 from tests.unit.cli.running import Ran, Run, run_c2c
@@ -318,7 +318,7 @@ def test_a_start_without_room_is_one_sentence(tmp_path: Path, blocks: int) -> No
     any_port = {f"C2C_{name}_ADDRESS": "127.0.0.1:0" for name in ("XDS", "ENROLL", "HTTP", "ADMIN")}
     data = tmp_path / "data"
     ran = subprocess.run(
-        ["sh", "-c", f"ulimit -f {blocks} && exec {C2C} serve --log-level error"],
+        ["sh", "-c", f"ulimit -f {blocks} && exec {C2C_WORD} serve --log-level error"],
         env={**os.environ, **any_port, "C2C_DATA_DIR": str(data)},
         capture_output=True,
         text=True,
@@ -340,7 +340,7 @@ def test_a_first_start_on_a_disk_that_is_full_says_so(tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir(mode=0o700)
     (data / "lock").write_text("1\n")
-    script = f"exec {C2C} serve --data-dir {data} --log-level error"
+    script = f"exec {C2C_WORD} serve --data-dir {data} --log-level error"
     ran = subprocess.run(
         on_a_full_disk(data, script, size="1m"),
         capture_output=True,
