@@ -3,8 +3,8 @@
 The rule of this module: the answer names the instances that the change has not reached, and why, in
 words that an operator can act on. An instance that is away when a wait begins is not waited for. An
 instance that loses its stream during the wait is waited for until it is back, counts as gone, or
-has left. When the control plane stops, an instance that has not answered counts as not having the
-change.
+says that it is about to stop. When the control plane stops, an instance that has not answered
+counts as not having the change.
 """
 
 from __future__ import annotations
@@ -125,7 +125,8 @@ class Convergence:
     def _is_back(self, instance: InstanceGuid, asked: _Asked) -> bool:
         """Tell whether an instance lost no stream, is back, or is no longer waited for."""
         away = self._reconciler.standing.away(instance, asked[instance])
-        return not away or not self._reconciler.may_return(instance)
+        may_return = self._reconciler.may_return(instance) and not self._sight.is_over(instance)
+        return not away or not may_return
 
     async def _reach(
         self,
@@ -208,7 +209,7 @@ class Convergence:
             instance = self._reconciler.state.instance(guid)
             held = self._custody.get(guid, C2C_SECRET)
             is_there = self._reconciler.is_connected(guid) or self._reconciler.may_return(guid)
-            if instance is None or held is None or not is_there:
+            if instance is None or held is None or not is_there or self._sight.is_over(guid):
                 return None
             seen = await self._seen(instance, deadline)
             if seen == held.serial:

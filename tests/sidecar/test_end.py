@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from control_plane.names import shown
+from control_plane.names import InstanceGuid, shown
 from tests.e2e.strangers import is_closed_at_accept
 from tests.envoy.apps import App, banner
 from tests.envoy.harness import unique_address, until
@@ -235,6 +235,33 @@ async def test_an_app_may_call_others_until_it_has_ended(tmp_path: Path) -> None
             return await is_closed_at_accept(here.address, web.address)
 
         await until(is_let_in_no_more, what="the address that is free is let in no more")
+
+
+async def test_an_envoy_that_ends_before_its_app_does_no_wrong(tmp_path: Path) -> None:
+    """It is told to, so nobody says that its certificate is not served, as long as the app ends."""
+    command = ("sh", "-c", IGNORES_SIGTERM)
+    options = ("--dns-address", f"127.0.0.1:{free_port()}", "--stop-time", "60s")
+    async with scene(tmp_path) as here, here.instance(*options, command=command) as instance:
+        core = here.cf.running.core
+        await _wrote(instance, "ready")
+        await here.becomes("ready")
+        guid = InstanceGuid(here.instance_guid)
+
+        async def is_served() -> bool:
+            return core.observed.proof.is_seen(guid) is True
+
+        async def shows_nothing() -> bool:
+            return core.attestation.served(guid) is None
+
+        await until(is_served, what="its sidecar sees the certificate")
+        instance.process.send_signal(signal.SIGTERM)
+        await until(shows_nothing, what="its sidecar sees none any more")
+        await instance.logged("envoy.drained")
+
+        assert core.nodes.streams(guid)
+        assert await is_served()
+        instance.process.send_signal(signal.SIGTERM)
+        await instance.ended()
 
 
 async def test_an_app_that_ignores_sigterm_is_killed_at_the_deadline(tmp_path: Path) -> None:

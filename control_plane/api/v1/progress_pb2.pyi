@@ -28,7 +28,8 @@ class _WaitEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Wait.ValueType],
     WAIT_ACKED: _Wait.ValueType  # 1
     """Every connected instance that the change concerns has ACKed the resources that follow from it.
     An instance that was disconnected when the wait began is not waited for. An instance that loses
-    its stream during the wait is waited for until it is back, counts as gone, or has left.
+    its stream during the wait is waited for until it is back, counts as gone, or says that it is
+    about to stop.
     """
     WAIT_SERVED: _Wait.ValueType  # 2
     """Like WAIT_ACKED; in addition, a new TLS handshake with port 61443 of each of these instances
@@ -45,7 +46,8 @@ WAIT_COMMITTED: Wait.ValueType  # 0
 WAIT_ACKED: Wait.ValueType  # 1
 """Every connected instance that the change concerns has ACKed the resources that follow from it.
 An instance that was disconnected when the wait began is not waited for. An instance that loses
-its stream during the wait is waited for until it is back, counts as gone, or has left.
+its stream during the wait is waited for until it is back, counts as gone, or says that it is
+about to stop.
 """
 WAIT_SERVED: Wait.ValueType  # 2
 """Like WAIT_ACKED; in addition, a new TLS handshake with port 61443 of each of these instances

@@ -1,7 +1,8 @@
 """What sidecars saw their own Envoy serve.
 
 The rule of this module: the sidecar beside an Envoy is the best witness. Its report counts while it
-keeps reporting. The control plane itself looks at an instance that has no such sidecar.
+keeps reporting. The control plane itself looks at an instance that has no such sidecar. What an
+instance serves that is about to stop proves nothing: its Envoy ends before its app, as it should.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ class _Report:
     exposed: tuple[int, ...]
     app_ports: Mapping[int, bool]
     trusted: frozenset[str]
+    is_ending: bool
 
 
 class Attestation:
@@ -62,6 +64,10 @@ class Attestation:
         """Tell whether an instance has a sidecar that reports."""
         report = self._reports.get(instance)
         return report is not None and self._clock.monotonic() - report.at < 3 * self.report_seconds
+
+    def is_ending(self, instance: InstanceGuid) -> bool:
+        """Tell whether a sidecar reports that its instance is about to stop, or has stopped."""
+        return self.witnessed(instance) and self._reports[instance].is_ending
 
     def fell_silent(self, instance: InstanceGuid) -> bool:
         """Tell whether an instance's sidecar has reported to this process but no longer does."""
@@ -96,6 +102,8 @@ class Attestation:
         exposed: tuple[int, ...],
         app_ports: Mapping[int, bool] | None = None,
         trusted: frozenset[str] = frozenset(),
+        *,
+        is_ending: bool = False,
     ) -> None:
         """Take what a sidecar saw.
 
@@ -106,9 +114,11 @@ class Attestation:
             app_ports: for each port of the app whether it accepts connections; None if the sidecar
                 has not said.
             trusted: the fingerprints of the roots that the sidecar trusts.
+            is_ending: whether the instance is about to stop, or has stopped.
         """
         now = self._clock.monotonic()
-        self._reports[instance] = _Report(serial, now, exposed, app_ports or {}, trusted)
+        ports = app_ports or {}
+        self._reports[instance] = _Report(serial, now, exposed, ports, trusted, is_ending)
         news = self._news.pop(instance, None)
         if news is not None:
             news.set()

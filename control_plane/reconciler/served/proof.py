@@ -71,9 +71,12 @@ class Proof(StreamObserver):
         self._waiters = Waiters(self._is_settled)
 
     def is_served(self, instance: InstanceGuid) -> bool:
-        """Tell whether an instance serves its newest certificate, or is not connected."""
+        """Tell whether an instance serves its newest certificate, or need not.
+
+        It need not if it is not connected, or about to stop.
+        """
         entry = self._ledger.get(instance, C2C_SECRET)
-        if entry is None or not self._nodes.streams(instance):
+        if entry is None or not self._nodes.streams(instance) or self._sight.is_over(instance):
             return True
         return entry.state is CertificateState.SERVED
 
@@ -121,6 +124,9 @@ class Proof(StreamObserver):
     def reported(self, instance: InstanceGuid) -> None:
         """Take what a sidecar has reported as served."""
         entry = self._ledger.get(instance, C2C_SECRET)
+        if self._sight.is_over(instance):
+            self._waiters.note(instance)
+            return
         if entry is None or entry.state is CertificateState.ISSUED:
             return
         if self._attestation.served(instance) == entry.record.serial:

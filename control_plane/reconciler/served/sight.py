@@ -45,6 +45,10 @@ class Sight:
         """Tell whether anybody can look at an instance."""
         return self._attestation.witnessed(instance) or self._is_from_here(instance)
 
+    def is_over(self, instance: InstanceGuid) -> bool:
+        """Tell whether it means nothing what an instance shows, since it is about to stop."""
+        return self._attestation.is_ending(instance)
+
     def last(self, instance: InstanceGuid) -> int | None:
         """Return the serial last seen, by the sidecar or the control plane; None if none was."""
         if self._attestation.witnessed(instance):

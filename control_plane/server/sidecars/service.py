@@ -86,7 +86,14 @@ class Reports:
         app_ports = dict.fromkeys(request.closed_ports, False)
         app_ports |= dict.fromkeys(request.open_ports, True)
         trusted = _parse_fingerprints(request.trusted_roots)
-        self.attestation.report(instance, served, tuple(request.exposed_ports), app_ports, trusted)
+        self.attestation.report(
+            instance,
+            served,
+            tuple(request.exposed_ports),
+            app_ports,
+            trusted,
+            is_ending=request.draining or request.leaving,
+        )
         word = Word(
             listening=request.listening,
             leaving=request.leaving,

@@ -535,6 +535,22 @@ async def test_who_counts_as_gone_meanwhile_is_waited_for_no_longer(*, is_remove
         assert await waiting == ()
 
 
+@pytest.mark.parametrize("stage", [Stage.ACKED, Stage.SERVED])
+async def test_who_is_about_to_stop_is_waited_for_no_longer_than_its_envoy(stage: Stage) -> None:
+    """The app may take its time to end, and no Envoy comes back before it has."""
+    async with a_scene() as scene:
+        scene.world.ready("b0")
+        scene.world.connect("b0").as_resolver()
+        scene.map()
+        waiting = scene.wait(stage)
+        await settled()
+        scene.attestation.report(B0, None, (), is_ending=True)
+        assert not waiting.done()
+        scene.envoy.close()
+
+        assert await waiting == ()
+
+
 async def test_who_is_back_need_not_ask_for_what_it_should_have_nothing_of() -> None:
     """A client asks for no filters any more once it has none."""
     async with a_scene() as scene:

@@ -241,6 +241,44 @@ async def test_a_sidecar_that_sees_nothing_says_so() -> None:
         )
 
 
+async def test_who_is_about_to_stop_need_not_serve() -> None:
+    """Its Envoy ends before its app, which may call others and so resolves names to the end."""
+    async with scene() as made:
+        made.connect(B0).as_resolver()
+        peer = made.connect(B0).as_envoy()
+        made.attestation.report(B0, made.entry.record.serial, ())
+        assert made.stands("served")
+        made.commit(mapping(made.state, B, "app-b"))
+        await settled()
+        waiting = asyncio.create_task(made.proof.served([B0], 60))
+        await settled()
+        assert not waiting.done()
+
+        made.attestation.report(B0, None, (), is_ending=True)
+        assert await waiting == frozenset()
+        await rotated(made, peer)
+        made.attestation.report(B0, None, (), is_ending=True)
+        await made.clock.advance(2 * GRACE_SECONDS)
+        assert made.stands("acked")
+        peer.close()
+        await made.clock.advance(2 * GRACE_SECONDS)
+
+        assert not made.stands("not_served")
+        assert made.prober.looked == []
+
+
+async def test_who_was_about_to_stop_and_is_back_has_to_serve() -> None:
+    """The sidecar that is started again says so by its first report."""
+    async with scene() as made:
+        made.connect(B0).as_envoy()
+        made.attestation.report(B0, None, (), is_ending=True)
+        made.attestation.report(B0, None, ())
+        assert not made.proof.is_served(B0)
+        made.attestation.report(B0, made.entry.record.serial, ())
+
+        assert made.stands("served")
+
+
 @pytest.mark.parametrize("source", [None, "fd00::1"])
 async def test_without_a_witness_nothing_is_claimed(source: str | None) -> None:
     """Where nobody can look, ACKed is the last word, with the reason; a sidecar's report helps.
