@@ -71,6 +71,7 @@ ENTITIES: tuple[Entity, ...] = (
     OperatorCertificate(2**159 + 1, "alice", NOW, NOW, issued_by=2**127, revoked_at=NOW),
     OperatorCertificate(1, "", NOW),
     Tombstone(InstanceGuid("a1"), AppGuid("guid-of-an-app-that-was-deleted"), NOW),
+    Tombstone(InstanceGuid("a2"), A, NOW, Address("10.0.0.2"), Address("::2")),
     DrainingPort(A, Port(8080), Port(61001), AppProtocol.HTTP2, NOW),
     DrainingCaller(A, AppGuid("guid-of-an-app-that-was-deleted"), NOW),
 )
