@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
+from collections.abc import Awaitable
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 import grpc
 import pytest
@@ -19,12 +21,20 @@ from control_plane.api.v1 import (
     sidecar_pb2_grpc,
 )
 from control_plane.ca import new_key_pair
+from control_plane.clock import SystemClock
 from control_plane.model.entities import InstanceStatus
 from control_plane.names import Address, InstanceGuid
 from control_plane.reconciler.membership import absences, farewells
-from control_plane.sidecar.directory import SidecarDirectory
+from control_plane.settings import SocketAddress
+from control_plane.sidecar.directory import Membership, SidecarDirectory
+from control_plane.sidecar.enrolment.credentials import LiveCredentials
 from control_plane.sidecar.enrolment.join import Joining
+from control_plane.sidecar.enrolment.renew import Renewal
 from control_plane.sidecar.options import SidecarOptions, parse_fingerprint
+from control_plane.sidecar.reports.app_ports import LivePorts
+from control_plane.sidecar.reports.calls import ControlPlaneCalls
+from control_plane.sidecar.reports.readiness import UNSEEN, Observation
+from control_plane.sidecar.reports.report import Reporter
 from control_plane.sidecar.retry import Retry
 from control_plane.xds.resource_type import SECRET
 from tests.envoy.harness import until
@@ -282,37 +292,109 @@ async def test_an_identity_that_was_replaced_brings_nobody_back(tmp_path: Path, 
         await moves(cf, old, "127.0.2.2")
 
 
-async def test_a_sidecar_whose_address_was_given_away_waits_for_one(tmp_path: Path) -> None:
-    """Envoy would be sent nothing; once nobody has the address, the sidecar needs no token."""
-    async with control_plane(tmp_path) as cf:
+class _Nothing:
+    """Stands for an instance of which nothing can be seen."""
+
+    async def observe(self) -> Observation:
+        """Return nothing."""
+        return UNSEEN
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """A sidecar that enrolled, and was stopped when another instance got its address.
+
+    Attributes:
+        guid: its instance.
+        address: the address.
+        holder: the other instance.
+    """
+
+    guid: InstanceGuid
+    address: Address
+    holder: Holder
+    _options: SidecarOptions
+    _directory: SidecarDirectory
+
+    @classmethod
+    async def begin(cls, cf: Platform, path: Path) -> Self:
+        """Have it enrol, and be stopped."""
         await cf.create_app("app-b")
         by = await ticket(cf, "app-b", "127.0.2.0/24")
-        address = Address("127.0.2.1")
-        first = SidecarOptions(
+        options = SidecarOptions(
             server=cf.running.enroll_address,
             token=by.token,
             fingerprint=parse_fingerprint(by.fingerprint),
-            address=address,
-            directory=tmp_path,
+            address=Address("127.0.2.1"),
+            directory=path,
         )
-        directory, retry = SidecarDirectory(tmp_path), Retry(ShiftedClock(), lambda: 0.0)
-        member = await Joining(first, directory, retry=retry, new_key=new_key_pair).join()
-        guid = member.enrollment.instance_guid
-        identity = member.credentials.identity
+        directory = SidecarDirectory(path)
+        member = await cls._join(options, directory)
+        guid, identity = InstanceGuid(member.enrollment.instance_guid), member.credentials.identity
         await leave(cf, Holder(guid, identity.key, identity.chain_pem, cf.trust_bundle))
+        address = identity.address
         holder = await enrol(cf, "app-b", address)
-        again = replace(first, token="", fingerprint="")
+        again = replace(options, token="", fingerprint="")
+        return cls(guid, address, holder, again, directory)
+
+    async def start(self) -> Membership:
+        """Start it again, without a token."""
+        return await self._join(self._options, self._directory)
+
+    async def start_alone(self) -> Membership:
+        """Start it again while no control plane answers."""
+        nobody = replace(self._options, server=SocketAddress("127.0.9.9", 9))
+        return await self._join(nobody, self._directory)
+
+    def services(self, member: Membership) -> tuple[Awaitable[None], ...]:
+        """Return what it does as long as it runs: it reports, and renews its identity."""
+        live = LiveCredentials(self._directory, member.credentials)
+        ports = LivePorts(self._directory, member.enrollment)
+        server = SocketAddress(self._options.server.host, member.enrollment.xds_port)
+        clock, calls = SystemClock(), ControlPlaneCalls(server, live)
+        return (
+            Reporter(calls, live, ports, _Nothing(), clock=clock, draw=lambda: 0.0).run(),
+            Renewal(server, live, new_key=new_key_pair, clock=clock, draw=lambda: 0.0).run(),
+        )
+
+    @staticmethod
+    async def _join(options: SidecarOptions, directory: SidecarDirectory) -> Membership:
+        retry = Retry(ShiftedClock(), lambda: 0.0)
+        return await Joining(options, directory, retry=retry, new_key=new_key_pair).join()
+
+
+async def test_a_sidecar_whose_address_was_given_away_waits_for_one(tmp_path: Path) -> None:
+    """Envoy would be sent nothing; once nobody has the address, the sidecar needs no token."""
+    async with control_plane(tmp_path) as cf:
+        sidecar = await Stopped.begin(cf, tmp_path)
         with structlog.testing.capture_logs() as lines:
-            joining = asyncio.create_task(
-                Joining(again, directory, retry=retry, new_key=new_key_pair).join()
-            )
+            joining = asyncio.create_task(sidecar.start())
             await eventually(lambda: told(lines, "sidecar.retrying"), "the sidecar waits")
-            assert await where(cf) == {holder.guid: address}
-            await leave(cf, holder)
+            assert await where(cf) == {sidecar.holder.guid: sidecar.address}
+            await leave(cf, sidecar.holder)
             back = await joining
 
-        assert back.enrollment.instance_guid == guid
-        assert await where(cf) == {guid: address}
+        assert back.enrollment.instance_guid == sidecar.guid
+        assert await where(cf) == {sidecar.guid: sidecar.address}
+
+
+async def test_a_sidecar_whose_address_was_given_away_may_start_before_the_control_plane(
+    tmp_path: Path,
+) -> None:
+    """As after a power cut; it hears of the loss with its first report, and comes back then."""
+    async with control_plane(tmp_path) as cf:
+        sidecar = await Stopped.begin(cf, tmp_path)
+        await leave(cf, sidecar.holder)
+        member, registry = await sidecar.start_alone(), cf.running.core.registry
+        assert await where(cf) == {sidecar.holder.guid: sidecar.address}
+        running = [asyncio.ensure_future(each) for each in sidecar.services(member)]
+        try:
+            await eventually(lambda: registry.state.instance(sidecar.guid), "it is back")
+        finally:
+            for each in running:
+                each.cancel()
+            await asyncio.wait(running)
+        assert await where(cf) == {sidecar.guid: sidecar.address}
 
 
 async def test_two_who_start_together_cannot_have_one_address(tmp_path: Path) -> None:

@@ -1,10 +1,11 @@
 """How the instance keeps its identity.
 
-The rule of this module: renewal starts at half life, or earlier if the control plane asks for it.
-So a control plane that is down has the other half to come back. Each renewal uses a new key. A
-renewal that fails is repeated until it succeeds, and nothing that runs is ever stopped because of
-it. If the clock here is ahead, so that the new identity is due for renewal at once, the renewal
-counts as failed; otherwise identities would be renewed without a pause.
+The rule of this module: renewal starts at half life, or earlier if the control plane asks for it or
+takes no report of the instance. So a control plane that is down has the other half to come back.
+Each renewal uses a new key. A renewal that fails is repeated until it succeeds, and nothing that
+runs is ever stopped because of it. If the clock here is ahead, so that the new identity is due for
+renewal at once, the renewal counts as failed; otherwise identities would be renewed without a
+pause.
 """
 
 from __future__ import annotations

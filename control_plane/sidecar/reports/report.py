@@ -212,11 +212,16 @@ class Reporter:
             draining=self._draining,
         )
         async with self._telling:
-            started = self._clock.monotonic()
+            started, shown = self._clock.monotonic(), self._live.current.identity
             try:
                 return await call(request, seconds), started
             except grpc.aio.AioRpcError as error:
                 self._failed(error)
+                is_unknown = error.code() is grpc.StatusCode.PERMISSION_DENIED
+                if is_unknown and self._live.current.identity is shown:
+                    # Another instance may have had the address meanwhile. A renewal registers this
+                    # one again, unless it was removed.
+                    self._live.renewal_wanted.set()
                 return None
 
     async def _answered(

@@ -578,6 +578,34 @@ async def test_a_renewal_is_asked_for(tmp_path: Path, *, is_current: bool) -> No
         assert here.live.renewal_wanted.is_set() is is_current
 
 
+@pytest.mark.parametrize("is_current", [True, False])
+async def test_who_is_known_no_more_asks_for_another_identity(
+    tmp_path: Path, *, is_current: bool
+) -> None:
+    """Only with that is an instance registered again whose address another one had meanwhile."""
+    async with world(tmp_path) as here:
+        if not is_current:
+            await renew(here)
+        here.server.is_brief = True
+        here.server.answer = grpc.StatusCode.PERMISSION_DENIED
+        here.server._answered.set()
+        await settled()
+
+        assert here.live.renewal_wanted.is_set() is is_current
+
+
+async def test_an_identity_is_not_renewed_because_the_control_plane_is_away(
+    tmp_path: Path,
+) -> None:
+    """Nothing says that it is worth less than before."""
+    async with world(tmp_path) as here:
+        here.server.answer = grpc.StatusCode.UNAVAILABLE
+        here.server._answered.set()
+        await settled()
+
+        assert not here.live.renewal_wanted.is_set()
+
+
 @pytest.mark.parametrize("is_answered", [True, False])
 async def test_a_new_identity_is_reported_with_soon(tmp_path: Path, *, is_answered: bool) -> None:
     """Envoy has time to be back with it first; then no stream shows the one before any more."""
