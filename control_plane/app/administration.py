@@ -29,7 +29,6 @@ from control_plane.server.api.join_tokens import EnrollmentServer, JoinTokenServ
 from control_plane.server.api.network_policies import NetworkPolicyService
 from control_plane.server.api.policy_notes import Opening
 from control_plane.server.api.routes import RouteService
-from control_plane.server.budget import CertificateBudget
 from control_plane.server.csds import client_status
 from control_plane.server.health import Health
 from control_plane.server.observability.type_names import PLANNED_TYPES
@@ -77,13 +76,12 @@ def add_administration(
         xds_server: returns where Envoys connect, at the time of the call.
     """
     settings, registry = core.settings, core.registry
-    budget = CertificateBudget(core.authorities.signing, core.profile)
     app_pb2_grpc.add_AppServiceServicer_to_server(AppService(registry, new_guid), server)
     route_pb2_grpc.add_RouteServiceServicer_to_server(
-        RouteService(registry, core.convergence, budget, settings.internal_domains), server
+        RouteService(registry, core.convergence, core.budget, settings.internal_domains), server
     )
     instance_pb2_grpc.add_InstanceServiceServicer_to_server(
-        InstanceService(registry, core.reconciler.is_connected, budget, new_guid), server
+        InstanceService(registry, core.reconciler.is_connected, core.budget, new_guid), server
     )
     network_policy_pb2_grpc.add_NetworkPolicyServiceServicer_to_server(
         NetworkPolicyService(

@@ -53,7 +53,7 @@ from control_plane.server.access.identity_watch import IdentityWatch
 from control_plane.server.access.refusals import RefusalTally
 from control_plane.server.access.validity import Validity
 from control_plane.server.authorities import Authorities
-from control_plane.server.budget import check_every_app
+from control_plane.server.budget import CertificateBudget, check_every_app
 from control_plane.server.ca_rotation.progress import RotationProgress
 from control_plane.server.ca_rotation.steps import CaRotation, Sources
 from control_plane.server.metrics.authorities import AuthorityCollector
@@ -95,6 +95,11 @@ class Core:
     def authority(self) -> Authority:
         """The CA that signs now."""
         return self.authorities.current()
+
+    @property
+    def budget(self) -> CertificateBudget:
+        """What refuses certificates that no TLS client would accept."""
+        return CertificateBudget(self.authorities.signing, self.profile)
 
     @property
     def validity(self) -> Validity:

@@ -35,7 +35,6 @@ from control_plane.server.access.operators import OperatorsOnly
 from control_plane.server.access.request_time import Check, RequestTime
 from control_plane.server.api.join_tokens import EnrollmentServer
 from control_plane.server.api.understood import UnderstoodInterceptor
-from control_plane.server.budget import CertificateBudget
 from control_plane.server.ca_rotation.identity_turns import IdentityTurns
 from control_plane.server.credentials import ServerCertificate
 from control_plane.server.discovery.services import DiscoveryService
@@ -150,6 +149,7 @@ class Ports:
                 core.registry,
                 core.identities,
                 self._proof,
+                core.budget,
                 is_alive=self._is_alive,
                 trust_bundle=core.authorities.trust_bundle_pem,
                 pace=TokenBuckets(
@@ -170,7 +170,7 @@ class Ports:
             EnrollmentService(
                 core.registry,
                 core.identities,
-                CertificateBudget(core.authorities.signing, core.profile),
+                core.budget,
                 is_alive=self._is_alive,
                 applicants=self.applicants,
                 without_tombstone=core.tombstones.unneeded,

@@ -44,6 +44,7 @@ from control_plane.model.state import State
 from control_plane.names import InstanceGuid
 from control_plane.reconciler.certificates import records
 from control_plane.reconciler.certificates.holdings import IDENTITY
+from control_plane.registry import Command
 from control_plane.server.api.join_tokens import token_digest
 from control_plane.server.sidecars import enrollment
 from control_plane.settings import SocketAddress
@@ -54,7 +55,7 @@ from tests.faults.proxy import Pipe, none, proxy
 from tests.security.applicants import applicant
 from tests.security.holders import nobody
 from tests.security.slow_disk import SlowDisk
-from tests.security.test_addresses import connected
+from tests.security.test_addresses import connected, leave, moves
 from tests.security.world import (
     ShiftedClock,
     bystander,
@@ -497,28 +498,13 @@ async def test_an_instance_whose_certificate_no_client_would_take_is_refused(
     tmp_path: Path,
 ) -> None:
     """Names of an instance grow with its index, and the first that is too large stays out."""
-
-    def thousand(state: State) -> Decision[Instance]:
-        app = find_app(state, "app-b", DEFAULT_ORG, DEFAULT_SPACE).guid
-        decision = register_instance(state, "instance-0", app, "10.0.0.0")
-        for number in range(1, 1000):
-            guid, address = f"instance-{number}", f"10.0.{number // 256}.{number % 256}"
-
-            def register(
-                state: State, _: Instance, guid: str = guid, address: str = address
-            ) -> Decision[Instance]:
-                return register_instance(state, guid, app, address)
-
-            decision = decision.then(register)
-        return decision
-
     async with control_plane(tmp_path) as cf:
         await cf.create_app("app-b")
         await fill(cf, "a" * 50)
         await fill(cf, "b")
         somebody = await applicant(cf)
         registry = cf.running.core.registry
-        await registry.execute(thousand)
+        await registry.execute(with_instances(1000))
 
         code, details = await somebody.is_refused()
         assert code is grpc.StatusCode.FAILED_PRECONDITION
@@ -526,6 +512,50 @@ async def test_an_instance_whose_certificate_no_client_would_take_is_refused(
 
         await registry.execute(lambda state: remove_instance(state, InstanceGuid("instance-999")))
         assert (await somebody.enrol()).index == 999
+
+
+async def test_who_returns_as_an_instance_whose_certificate_no_client_would_take_is_refused(
+    tmp_path: Path,
+) -> None:
+    """It lost its address, and with that its index, which was lower."""
+    async with control_plane(tmp_path) as cf:
+        await cf.create_app("app-b")
+        old = await enrol(cf, "app-b", "127.0.2.1")
+        await leave(cf, old)
+        await enrol(cf, "app-b", "127.0.2.1")
+        await fill(cf, "a" * 50)
+        await fill(cf, "b")
+        registry = cf.running.core.registry
+        await registry.execute(with_instances(999))
+
+        code, details = await refused(moves(cf, old, "127.0.2.2"))
+        assert code is grpc.StatusCode.FAILED_PRECONDITION
+        assert details.startswith("with this the certificates of app 'app-b' would take ")
+        assert registry.state.instance(InstanceGuid(old.guid)) is None
+
+        await registry.execute(lambda state: remove_instance(state, InstanceGuid("instance-9")))
+        await moves(cf, old, "127.0.2.2")
+        assert registry.state.instances[InstanceGuid(old.guid)].index == 10
+
+
+def with_instances(count: int) -> Command[Instance]:
+    """Return a command that registers so many instances of app-b."""
+
+    def register(state: State) -> Decision[Instance]:
+        app = find_app(state, "app-b", DEFAULT_ORG, DEFAULT_SPACE).guid
+        decision = register_instance(state, "instance-0", app, "10.0.0.0")
+        for number in range(1, count):
+            guid, address = f"instance-{number}", f"10.0.{number // 256}.{number % 256}"
+
+            def another(
+                state: State, _: Instance, guid: str = guid, address: str = address
+            ) -> Decision[Instance]:
+                return register_instance(state, guid, app, address)
+
+            decision = decision.then(another)
+        return decision
+
+    return register
 
 
 async def fill(cf: Platform, host: str) -> None:

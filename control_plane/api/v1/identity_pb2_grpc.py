@@ -51,9 +51,10 @@ class IdentityServiceServicer:
     def Renew(self, request, context):
         """Issues a new identity certificate for the calling instance. If another instance got its address
         while it was away, it is registered again. The call fails with PERMISSION_DENIED once the
-        instance or its app was removed, with ALREADY_EXISTS if another instance has the address, and
-        with RESOURCE_EXHAUSTED if the instance renews too often. The streams that were opened with the
-        old identity are ended soon after, so that Envoy reconnects with the new one.
+        instance or its app was removed, with ALREADY_EXISTS if another instance has the address, with
+        FAILED_PRECONDITION if it cannot be registered again, and with RESOURCE_EXHAUSTED if the
+        instance renews too often. The streams that were opened with the old identity are ended soon
+        after, so that Envoy reconnects with the new one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

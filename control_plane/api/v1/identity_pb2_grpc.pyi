@@ -38,9 +38,10 @@ class IdentityServiceStub:
     Renew: _grpc.UnaryUnaryMultiCallable[_identity_pb2.RenewRequest, _identity_pb2.RenewResponse]
     """Issues a new identity certificate for the calling instance. If another instance got its address
     while it was away, it is registered again. The call fails with PERMISSION_DENIED once the
-    instance or its app was removed, with ALREADY_EXISTS if another instance has the address, and
-    with RESOURCE_EXHAUSTED if the instance renews too often. The streams that were opened with the
-    old identity are ended soon after, so that Envoy reconnects with the new one.
+    instance or its app was removed, with ALREADY_EXISTS if another instance has the address, with
+    FAILED_PRECONDITION if it cannot be registered again, and with RESOURCE_EXHAUSTED if the
+    instance renews too often. The streams that were opened with the old identity are ended soon
+    after, so that Envoy reconnects with the new one.
     """
 
 @_typing.type_check_only
@@ -53,9 +54,10 @@ class IdentityServiceAsyncStub(IdentityServiceStub):
     Renew: _aio.UnaryUnaryMultiCallable[_identity_pb2.RenewRequest, _identity_pb2.RenewResponse]  # type: ignore[assignment]
     """Issues a new identity certificate for the calling instance. If another instance got its address
     while it was away, it is registered again. The call fails with PERMISSION_DENIED once the
-    instance or its app was removed, with ALREADY_EXISTS if another instance has the address, and
-    with RESOURCE_EXHAUSTED if the instance renews too often. The streams that were opened with the
-    old identity are ended soon after, so that Envoy reconnects with the new one.
+    instance or its app was removed, with ALREADY_EXISTS if another instance has the address, with
+    FAILED_PRECONDITION if it cannot be registered again, and with RESOURCE_EXHAUSTED if the
+    instance renews too often. The streams that were opened with the old identity are ended soon
+    after, so that Envoy reconnects with the new one.
     """
 
 class IdentityServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -71,9 +73,10 @@ class IdentityServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_identity_pb2.RenewResponse, _abc.Awaitable[_identity_pb2.RenewResponse]]:
         """Issues a new identity certificate for the calling instance. If another instance got its address
         while it was away, it is registered again. The call fails with PERMISSION_DENIED once the
-        instance or its app was removed, with ALREADY_EXISTS if another instance has the address, and
-        with RESOURCE_EXHAUSTED if the instance renews too often. The streams that were opened with the
-        old identity are ended soon after, so that Envoy reconnects with the new one.
+        instance or its app was removed, with ALREADY_EXISTS if another instance has the address, with
+        FAILED_PRECONDITION if it cannot be registered again, and with RESOURCE_EXHAUSTED if the
+        instance renews too often. The streams that were opened with the old identity are ended soon
+        after, so that Envoy reconnects with the new one.
         """
 
 def add_IdentityServiceServicer_to_server(servicer: IdentityServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -34,6 +34,7 @@ from control_plane.server.access.identities import Identities
 from control_plane.server.access.instance_proof import InstanceProof, removed
 from control_plane.server.access.peers import source_address
 from control_plane.server.access.refusals import RefusalTally
+from control_plane.server.budget import CertificateBudget
 from control_plane.server.observability.audit import CALLER_LEFT
 from control_plane.server.rates import TokenBuckets
 
@@ -41,11 +42,12 @@ from control_plane.server.rates import TokenBuckets
 class IdentityService(identity_pb2_grpc.IdentityServiceServicer):
     """Renews the identity of an instance that proves by mTLS to have it."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one argument for each part that a renewal concerns
         self,
         registry: Registry,
         identities: Identities,
         proof: InstanceProof,
+        budget: CertificateBudget,
         *,
         is_alive: Callable[[InstanceGuid], bool],
         trust_bundle: Callable[[], bytes],
@@ -58,6 +60,7 @@ class IdentityService(identity_pb2_grpc.IdentityServiceServicer):
             registry: where instances move.
             identities: issues the certificates.
             proof: tells which instance calls.
+            budget: refuses an instance that returns if no client would accept its certificate.
             is_alive: tells whether the instance that holds an address is there.
             trust_bundle: the certificates that the sidecar and the app must trust.
             pace: how often each instance may renew.
@@ -66,6 +69,7 @@ class IdentityService(identity_pb2_grpc.IdentityServiceServicer):
         self._registry = registry
         self._identities = identities
         self._proof = proof
+        self._budget = budget
         self._is_alive = is_alive
         self._trust_bundle = trust_bundle
         self._pace = pace
@@ -151,9 +155,11 @@ class IdentityService(identity_pb2_grpc.IdentityServiceServicer):
         holder = state.instance_at(address)
         holder_gone = holder is None or self._is_gone(holder)
         if left is not None:
-            return return_instance(
+            back = return_instance(
                 state, left, address, request.app_address, holder_gone=holder_gone
             )
+            self._budget.check(back.state, left.app_guid)
+            return back
         return move_instance(state, guid, address, request.app_address, holder_gone=holder_gone)
 
     def _is_gone(self, holder: Instance) -> bool:
