@@ -218,7 +218,8 @@ class Reporter:
             except grpc.aio.AioRpcError as error:
                 self._failed(error)
                 is_unknown = error.code() is grpc.StatusCode.PERMISSION_DENIED
-                if is_unknown and self._live.current.identity is shown:
+                is_current = self._live.current.identity is shown
+                if is_unknown and is_current and not self._leaving:
                     # Another instance may have had the address meanwhile. A renewal registers this
                     # one again, unless it was removed.
                     self._live.renewal_wanted.set()

@@ -594,6 +594,15 @@ async def test_who_is_known_no_more_asks_for_another_identity(
         assert here.live.renewal_wanted.is_set() is is_current
 
 
+async def test_who_is_known_no_more_and_leaves_asks_for_nothing(tmp_path: Path) -> None:
+    """It would be registered again, and nobody would hear that it left."""
+    async with world(tmp_path, is_running=False) as here:
+        here.server.answer = grpc.StatusCode.PERMISSION_DENIED
+        await here.reporter.leave()
+
+        assert not here.live.renewal_wanted.is_set()
+
+
 async def test_an_identity_is_not_renewed_because_the_control_plane_is_away(
     tmp_path: Path,
 ) -> None:
