@@ -205,7 +205,7 @@ async def build(settings: Settings, clock: Clock, store: Store) -> Core:
     observed = observe(watched, sight())
     registry.subscribe(
         forgetting(
-            identities, attestation, acked_names, holdings, ledger, observed.proof, convergence
+            (identities, holdings), attestation, acked_names, ledger, observed.proof, convergence
         )
     )
     registry.subscribe(observed.committed)

@@ -8,6 +8,7 @@ its own, in the order that it needs.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from control_plane.model.change import Change, removed_instances
@@ -24,18 +25,19 @@ class Memory(Protocol):
         """Forget an instance that was removed."""
 
 
-def forgetting(identities: Memory, *memories: Memory) -> Subscriber:
+def forgetting(of_identities: Sequence[Memory], *memories: Memory) -> Subscriber:
     """Return a subscriber that tells all of these memories which instances a change removed.
 
     Args:
-        identities: is told once the instance cannot return any more, because until then it has to
-            know which of its certificates count.
+        of_identities: are told once the instance cannot return any more, because until then they
+            have to know which certificates it has, and which of these count.
         memories: are told at once.
     """
 
     def forget(state: State, change: Change) -> None:
         for guid in ended_identities(state, change):
-            identities.forget(guid)
+            for each in of_identities:
+                each.forget(guid)
         for instance in removed_instances(state, change):
             for each in memories:
                 each.forget(instance.guid)

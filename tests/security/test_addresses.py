@@ -41,6 +41,7 @@ from tests.envoy.harness import until
 from tests.faults.proxy import proxy
 from tests.security.applicants import Applicant, applicant
 from tests.security.holders import Holder
+from tests.security.slow_disk import SlowDisk
 from tests.security.world import (
     C2C_SECRET,
     ShiftedClock,
@@ -290,6 +291,43 @@ async def test_an_identity_that_was_replaced_brings_nobody_back(tmp_path: Path, 
         code, _ = await refused(moves(cf, stolen, "127.0.2.2"))
         assert code is grpc.StatusCode.PERMISSION_DENIED
         await moves(cf, old, "127.0.2.2")
+
+
+async def test_who_returns_and_hears_no_answer_is_known_by_the_identity_that_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else no CA would wait for it, and if it never came again, nobody would ever remove it."""
+    disk = SlowDisk()
+    async with control_plane(tmp_path) as cf:
+        old, _ = await supplanted(cf)
+        core, guid = cf.running.core, InstanceGuid(old.guid)
+        disk.slows_down(monkeypatch)
+        returning = asyncio.ensure_future(moves(cf, old, "127.0.2.2"))
+        await disk.begun.wait()
+        returning.cancel()
+        await asyncio.wait([returning])
+        disk.go_on.set()
+        await eventually(lambda: core.registry.state.instance(guid), "it is registered")
+
+        known = core.holdings.identity(guid)
+        assert known is not None
+        assert known.serial == old.serial
+        assert core.holdings.identity_ends(guid) is not None
+
+
+async def test_identities_of_who_lost_its_address_are_forgotten_with_its_end(
+    tmp_path: Path,
+) -> None:
+    """It may show one for as long as it may return, and nobody has to know it any more then."""
+    async with control_plane(tmp_path) as cf:
+        old, new = await supplanted(cf)
+        core, guid = cf.running.core, InstanceGuid(old.guid)
+        assert (await refused(renew(cf, old)))[0] is grpc.StatusCode.ALREADY_EXISTS
+        await cf.remove(old.guid)
+
+        assert not core.holdings.has_any(guid)
+        assert core.holdings.identity_ends(guid) is None
+        assert core.holdings.has_any(InstanceGuid(new.guid))
 
 
 class _Nothing:

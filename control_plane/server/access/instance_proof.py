@@ -57,7 +57,8 @@ class InstanceProof:
             identities: knows which certificates were replaced.
             validity: tells which certificates are worthless for another reason.
             refusals: told of refusals that are too many for a line each.
-            seen: told of each identity that proved an instance; returns at once.
+            seen: told of each identity that proved an instance, or one that may return; returns at
+                once.
         """
         self._state = state
         self._identities = identities
@@ -116,6 +117,7 @@ class InstanceProof:
         if not self._identities.counts(identity.instance_guid, identity.serial):
             return None
         self._identities.shown(identity.instance_guid, identity.serial)
+        self._seen(identity)
         return identity
 
     def of_removed(self, context: PeerContext, node_id: str) -> InstanceIdentity | None:
