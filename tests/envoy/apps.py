@@ -75,8 +75,12 @@ async def tcp_app(
     """
     app = App(address)
     tasks: set[asyncio.Task[None]] = set()
+    is_over = False
 
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if is_over:  # it was accepted just before
+            writer.transport.abort()
+            return
         app.connections += 1
         task = asyncio.current_task()
         assert task is not None
@@ -95,6 +99,7 @@ async def tcp_app(
     try:
         yield app
     finally:
+        is_over = True
         server.close()
         for task in list(tasks):
             task.cancel()
