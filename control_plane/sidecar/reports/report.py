@@ -189,16 +189,17 @@ class Reporter:
 
     async def _tell(self, seen: Observation, call: _Call, seconds: float) -> None:
         """Report, and do what the answer says."""
-        shown = self._live.current.identity
         heard = await self._report(seen, call, seconds)
         if heard is not None:
-            response, started = heard
-            await self._answered(response, started, shown)
+            await self._answered(*heard)
 
     async def _report(
         self, seen: Observation, call: _Call, seconds: float
-    ) -> tuple[sidecar_pb2.ReportResponse, float] | None:
-        """Report; return the answer, and when the report was sent. None if there was no answer."""
+    ) -> tuple[sidecar_pb2.ReportResponse, float, HeldIdentity] | None:
+        """Report; return the answer, and when and by which identity the report was sent.
+
+        None if there was no answer.
+        """
         request = sidecar_pb2.ReportRequest(
             listening=seen.listening,
             exposed_ports=seen.exposed_ports,
@@ -214,7 +215,7 @@ class Reporter:
         async with self._telling:
             started, shown = self._clock.monotonic(), self._live.current.identity
             try:
-                return await call(request, seconds), started
+                return await call(request, seconds), started, shown
             except grpc.aio.AioRpcError as error:
                 self._failed(error)
                 is_unknown = error.code() is grpc.StatusCode.PERMISSION_DENIED
