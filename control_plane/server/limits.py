@@ -126,9 +126,12 @@ class ServerLimits:
             ("grpc.keepalive_timeout_ms", round(self.keepalive_timeout_seconds * 1000)),
             ("grpc.keepalive_permit_without_calls", 1),
             # Not the timeout above but this one decides (grpcio 1.85), and by default it is a
-            # minute. It also holds for pings of gRPC's own, which measure how much a connection
-            # carries; while one of these is under way, gRPC sends no keepalive ping.
+            # minute.
             ("grpc.http2.ping_timeout_ms", round(self.keepalive_timeout_seconds * 1000)),
+            # Otherwise a ping would follow each message of a client, to measure how much the
+            # connection carries. Requests are small, and a fleet that reports would cost a third
+            # more.
+            ("grpc.http2.bdp_probe", 0),
             # Clients may send pings of their own to notice that we are gone, one every 10 s.
             ("grpc.http2.max_pings_without_data", 0),
             ("grpc.http2.min_ping_interval_without_data_ms", 10_000),

@@ -24,7 +24,7 @@ def test_connections_are_bounded_where_somebody_says_so() -> None:
 
 
 def test_a_silent_connection_is_asked_and_given_up_in_time() -> None:
-    """Also one without a stream, and also while gRPC has a ping of its own on the way.
+    """Also one without a stream.
 
     A test in tests/server proves with real connections that the last of these options decides.
     """
