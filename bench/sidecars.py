@@ -47,6 +47,9 @@ Request = discovery_pb2.DeltaDiscoveryRequest
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 """Envoy's back-off between streams (bootstrap default), in seconds."""
 
+_NO_PINGS = ("grpc.http2.bdp_probe", 0)
+"""Unlike gRPC, Envoy does not ping the server after each message of it."""
+
 
 @dataclass(eq=False, slots=True)
 class Member:
@@ -127,7 +130,7 @@ class Crowd:
         pause = FIRST_PAUSE
         while True:
             try:
-                async with self._channel(member) as channel:
+                async with self._channel(member, _NO_PINGS) as channel:
                     await self._stream(channel, member)
             except grpc.aio.AioRpcError as error:
                 self.refused += 1
@@ -155,15 +158,15 @@ class Crowd:
         if self._reporting == len(self._connected):
             say("reporting")
 
-    def _channel(self, member: Member) -> grpc.aio.Channel:
+    def _channel(self, member: Member, *options: tuple[str, int]) -> grpc.aio.Channel:
         certificate = member.certificate.encode()
         credentials = grpc.ssl_channel_credentials(self._ca, self._key, certificate)
-        options = [
+        usual = [
             ("grpc.use_local_subchannel_pool", 1),
             ("grpc.ssl_target_name_override", SERVER_NAME),
             ("grpc.enable_retries", 0),
         ]
-        return grpc.aio.secure_channel(self._address, credentials, options)
+        return grpc.aio.secure_channel(self._address, credentials, [*usual, *options])
 
     async def _stream(self, channel: grpc.aio.Channel, member: Member) -> None:
         async with self._slots:
