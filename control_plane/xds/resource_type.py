@@ -57,6 +57,8 @@ class ResourceType:
         after: the types whose new resources must be in place before those of this type are sent,
             and whose old resources are withdrawn only after this type no longer refers to them
             (make before break).
+        named_by: the types of ``after`` that name resources of this type, and not the other way
+            round. Their old resources are withdrawn without waiting for this type.
         refreshes: the types that are sent again after each update of this type, because the client
             waits for them even if they are unchanged ("Warming of Cluster is completed only when a
             new ClusterLoadAssignment response is supplied").
@@ -72,6 +74,7 @@ class ResourceType:
     after_nack: AfterNack = AfterNack.AFTER_A_WHILE
     batch: int = 1000
     after: tuple[TypeUrl, ...] = ()
+    named_by: tuple[TypeUrl, ...] = ()
     refreshes: tuple[TypeUrl, ...] = ()
     warms: tuple[TypeUrl, ...] = ()
     part_of: TypeUrl | None = None
@@ -102,15 +105,22 @@ ENVOY_TYPES: tuple[ResourceType, ...] = (
     ),
     # Envoy starts to use the routes of a listener once it has heard of their virtual hosts, or
     # after 15 s.
-    ResourceType(ROUTE, after=(CLUSTER, ENDPOINT, LISTENER), refreshes=(VIRTUAL_HOST,)),
+    ResourceType(
+        ROUTE,
+        after=(CLUSTER, ENDPOINT, LISTENER),
+        named_by=(LISTENER,),
+        refreshes=(VIRTUAL_HOST,),
+    ),
     ResourceType(
         SCOPED_ROUTE,
         complete=True,
         after=(CLUSTER, ENDPOINT, LISTENER, ROUTE),
+        named_by=(LISTENER,),
     ),
     ResourceType(
         VIRTUAL_HOST,
         after=(CLUSTER, ENDPOINT, LISTENER, ROUTE),
+        named_by=(LISTENER,),
         part_of=ROUTE,
     ),
 )
@@ -147,8 +157,10 @@ class ResourceTypes:
         return self.by_url.get(url) or ResourceType(url)
 
     def followers(self, url: TypeUrl) -> tuple[TypeUrl, ...]:
-        """Return the types that are sent only after this one."""
-        return tuple(each.url for each in self.ordered if url in each.after)
+        """Return the types that are sent only after this one, and may refer to it."""
+        return tuple(
+            each.url for each in self.ordered if url in each.after and url not in each.named_by
+        )
 
     def is_refreshed(self, url: TypeUrl) -> bool:
         """Tell whether updates of another type make clients wait for this type anew."""

@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 from control_plane.server.library import ResourceServer
 from control_plane.xds.events import Unsubscribed
 from control_plane.xds.resource_type import ROUTE, SCOPED_ROUTE
-from tests.envoy.harness import Envoy, start_envoy, until
+from tests.envoy.harness import C2C_PORT, Envoy, start_envoy, unique_address, until
 from tests.server.documents import documented_bootstrap, serving
 from tests.server.envoys import NODE, OVER_ADS, accepted, envoy_of, listener
 from tests.server.watching import Watcher
@@ -109,6 +109,28 @@ async def test_a_cluster_that_warms_is_sent_its_endpoints(api_type: str) -> None
             stats = await envoy.stats()
 
         assert [name for name in stats if name.endswith("update_rejected") and stats[name]] == []
+
+
+@pytest.mark.parametrize("api_type", ["DELTA_GRPC", "GRPC"])
+async def test_a_listener_takes_the_address_of_the_one_before(api_type: str) -> None:
+    """O1: an Envoy that is told of both at once refuses neither, so the port is open all the time.
+
+    Otherwise it refuses the new one ("has duplicate address") and is without any for a second.
+    """
+    at = unique_address(), C2C_PORT
+
+    def all_of(name: str) -> list[Message]:
+        return [cluster(name), endpoints(name), routes(name), listener(name, at=at)]
+
+    async with ResourceServer() as server:
+        server.set_resources(NODE, all_of("a"))
+        async with envoy_of(server, api_type) as envoy:
+            await accepted(server)
+            server.set_resources(NODE, all_of("b"))
+            await accepted(server)
+            await at_work(envoy, 1)
+
+            assert await envoy.stat("listener_manager.lds.update_rejected") == 0
 
 
 @pytest.mark.parametrize("api_type", ["DELTA_GRPC", "GRPC"])

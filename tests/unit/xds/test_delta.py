@@ -696,9 +696,16 @@ def test_secret_that_changes_all_the_time_does_not_starve_the_others() -> None:
 def test_initial_versions_that_are_current_are_not_sent_again() -> None:
     """C1: a client that reconnects is sent the difference, nothing more."""
     peer = DeltaPeer(LDS="a@1 b@2 d@1")
-    assert peer.ask("LDS", has="a@1 b@1 c@1") == ["1 LDS b@2 d@1"]
-    assert peer.ack("LDS") == ["2 LDS -c"]
+    assert peer.ask("LDS", has="a@1 b@1 c@1") == ["1 LDS b@2 d@1 -c"]
     assert peer.ack("LDS") == []
+
+
+def test_clusters_are_withdrawn_after_the_first_answer() -> None:
+    """C1, O1: a client that reconnects asks for listeners, which may use them, only after it."""
+    peer = DeltaPeer(CDS="a@1 b@2 d@1")
+    assert peer.ask("CDS", has="a@1 b@1 c@1") == ["1 CDS b@2 d@1"]
+    assert peer.ack("CDS") == ["2 CDS -c"]
+    assert peer.ack("CDS") == []
 
 
 def test_what_nothing_refers_to_is_withdrawn_at_once() -> None:

@@ -37,8 +37,12 @@ def test_types_that_wait_for_each_other_have_no_order() -> None:
 
 
 def test_types_that_come_after_another_are_its_followers() -> None:
-    """O1: clusters are withdrawn once listeners and routes let go of them, endpoints with them."""
+    """O1: clusters are withdrawn once listeners and routes let go of them, endpoints with them.
+
+    Listeners name routes, and not the other way round, so they are withdrawn at once.
+    """
     types = ResourceTypes.of()
+    assert types.followers(LISTENER) == ()
     assert (
         types.followers(CLUSTER)
         == types.followers(ENDPOINT)

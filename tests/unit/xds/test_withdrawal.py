@@ -298,6 +298,33 @@ def test_listener_and_its_routes_go_together() -> None:
     assert peer.put(LDS="", RDS="") == ["5 LDS"]
 
 
+@VARIANTS
+def test_listener_goes_although_routes_are_refused(variant: type[DeltaPeer | SotwPeer]) -> None:
+    """O1: no routes refer to a listener, so it does not wait for them, but their cluster does."""
+    peer = variant(LDS="l@r m@s", RDS="r@c s@c", CDS="c@1")
+    for short, *wanted in (("CDS",), ("LDS",), ("RDS", "r", "s")):
+        peer.take(short, *wanted)
+    peer.put(LDS="l@r m@s", RDS="r@d s@c")
+    peer.nack("RDS")
+
+    gone = {DeltaPeer: "LDS -m", SotwPeer: "LDS l@r"}[variant]
+    assert [line[2:] for line in peer.put(LDS="l@r", CDS="")] == [gone]
+    assert peer.ack("LDS") == []
+
+
+@VARIANTS
+def test_listener_makes_room_for_the_one_that_takes_its_address(
+    variant: type[DeltaPeer | SotwPeer],
+) -> None:
+    """O1: one response takes the one and brings the other, or Envoy would refuse the other."""
+    peer = variant(LDS="l@r", RDS="r@c", CDS="c@1")
+    for short, *wanted in (("CDS",), ("LDS",), ("RDS", "r")):
+        peer.take(short, *wanted)
+
+    both = {DeltaPeer: "LDS m@s -l", SotwPeer: "LDS m@s"}[variant]
+    assert [line[2:] for line in peer.put(LDS="m@s", RDS="s@c")][:1] == [both]
+
+
 @pytest.mark.parametrize("names", [("l",), ("l", "r")], ids=["no routes", "routes"])
 def test_cluster_goes_after_the_listener_if_nothing_else_is_asked_for(
     names: tuple[str, ...],
@@ -334,11 +361,11 @@ def scoped() -> SotwPeer:
 def test_response_with_nothing_in_it_that_is_not_answered_keeps_nothing_for_long() -> None:
     """O1: Envoy answers none of a type that nothing in it is interested in any more."""
     peer = scoped()
-    assert peer.put(LDS="", CDS="") == []
+    assert peer.put(LDS="", CDS="") == ["6 LDS"]
     assert peer.stream.next_due(peer.now) == peer.now + PATIENCE
-    assert peer.wait(PATIENCE) == ["6 LDS"]
+    assert peer.ack("LDS") == []
     assert peer.stream.next_due(peer.now) == peer.now + PATIENCE
-    assert peer.ack("LDS") == ["7 CDS"]
+    assert peer.wait(PATIENCE) == ["7 CDS"]
     assert peer.ack("CDS") == []
     assert peer.stream.next_due(peer.now) is None
     assert peer.put(LDS="m@1", CDS="d@1") == ["8 CDS d@1"]
@@ -363,9 +390,12 @@ def test_what_goes_along_with_the_last_scoped_routes_is_not_forgotten() -> None:
     peer.ack("SRDS")
     peer.ack("SRDS")
     assert peer.stream.in_step(peer.snapshot)
-    assert [line[2:] for line in peer.put(CDS="", LDS="", SRDS="")] == ["SRDS"]
+    peer.put(LDS="l@1")
+    peer.ack("LDS")
+    peer.ack("SRDS")
+    assert [line[2:] for line in peer.put(CDS="", SRDS="")] == ["SRDS"]
     assert peer.stream.next_due(peer.now) == peer.now + PATIENCE
-    assert [line[2:] for line in peer.wait(PATIENCE)] == ["LDS"]
+    assert [line[2:] for line in peer.wait(PATIENCE)] == ["CDS"]
 
 
 def test_response_with_nothing_in_it_is_waited_for_at_first() -> None:
