@@ -38,6 +38,7 @@ from control_plane.xds.resource_error import takes_errors
 from control_plane.xds.resource_type import ResourceTypes
 from control_plane.xds.snapshot import Snapshot, TypeSnapshot
 from control_plane.xds.sotw import SotwMachine
+from control_plane.xds.subscription import asks_by_name
 from control_plane.xds.translation import Machine, Translation
 from control_plane.xds.withdrawal import Withdrawal
 
@@ -260,6 +261,7 @@ class Stream:
             self._types.get(url), refusals, new_nonce, tells_errors=takes_errors(self.node)
         )
         is_delta = kind is DeltaMachine
+        machine.subscription.explicit = not is_delta and asks_by_name(self.node, url)
         if takes_ttls(self.node, machine.type, delta=is_delta):
             machine.heartbeats = Heartbeats(url, machine.exchange, beside=is_delta)
         return machine

@@ -10,9 +10,22 @@ from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
-from control_plane.xds.resource import NO_NAMES, WILDCARD, Resource
+from control_plane.xds.messages import Node
+from control_plane.xds.resource import NO_NAMES, WILDCARD, Resource, TypeUrl
+from control_plane.xds.resource_type import ENDPOINT, EXTENSION_CONFIG, ROUTE, RUNTIME, SECRET
 from control_plane.xds.snapshot import TypeSnapshot
 from control_plane.xds.xdstp import collection_of, is_glob
+
+_ASKED_BY_NAME = frozenset({ENDPOINT, ROUTE, SECRET, EXTENSION_CONFIG, RUNTIME})
+
+
+def asks_by_name(node: Node | None, url: TypeUrl) -> bool:
+    """Tell whether a state-of-the-world request for a type without names is for nothing.
+
+    An Envoy that comes back sends one for each type that it once asked for, also if it needs
+    nothing of the type any more. It never means all secrets of its node.
+    """
+    return node is not None and node.user_agent.startswith("envoy/") and url in _ASKED_BY_NAME
 
 
 def stands_for_several(name: str) -> bool:
@@ -29,7 +42,7 @@ class Subscription:
     explicit: bool = False
     """Whether any name was ever given in SotW: "once the client does explicitly subscribe to a
     resource name (whether it be "*" or any other name), then this legacy semantic is no longer
-    available"."""
+    available". It never is if the client ``asks_by_name``."""
     globs: frozenset[str] = NO_NAMES
     """The names that stand for a collection."""
 

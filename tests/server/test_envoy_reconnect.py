@@ -12,7 +12,7 @@ import pytest
 from control_plane.server.library import ResourceServer
 from control_plane.xds.delivery import ConfigStatus
 from control_plane.xds.events import Unsubscribed
-from control_plane.xds.resource_type import ROUTE
+from control_plane.xds.resource_type import CLUSTER, ENDPOINT, LISTENER, ROUTE
 from tests.envoy.harness import start_envoy, until
 from tests.server.envoys import NODE, bootstrap, envoy_of, listener
 from tests.server.test_envoy_client import (
@@ -34,6 +34,8 @@ CHANGES = (
     "listener_manager.listener_modified",
     "listener_manager.listener_removed",
 )
+
+INLINE = {"route_config": {"name": "inline"}}
 
 
 async def accepted(server: ResourceServer, count: int) -> None:
@@ -75,6 +77,32 @@ async def test_an_envoy_that_comes_back_takes_the_difference(api_type: str) -> N
             assert [
                 each for each in stats if each.endswith("update_rejected") and stats[each]
             ] == []
+
+
+@pytest.mark.parametrize("api_type", ["DELTA_GRPC", "GRPC"])
+async def test_an_envoy_that_comes_back_is_sent_nothing_that_it_needs_no_more(
+    api_type: str,
+) -> None:
+    """W1: in SotW it asks for each type that it once asked for, by no name if it needs nothing."""
+    watcher = Watcher()
+    server = ResourceServer()
+    server.set_resources(NODE, service("a"))
+    server.observe(watcher)
+    async with AsyncExitStack() as stack:
+        async with server:
+            await stack.enter_async_context(envoy_of(server, api_type))
+            await accepted(server, len(service("a")))
+            server.set_resources(NODE, [routes("a"), endpoints("a")])
+            given_up = {Unsubscribed(url, frozenset({"a"})) for url in (ROUTE, ENDPOINT)}
+            await eventually(
+                lambda: all(each in watcher.events for each in given_up), "the Envoy let go"
+            )
+        watcher.replies.clear()
+        server.set_resources(NODE, [routes("a"), endpoints("a"), listener("b", INLINE)])
+        async with server:
+            await accepted(server, 1)
+
+            assert {each.type_url for each in watcher.replies} <= {CLUSTER, LISTENER}
 
 
 @pytest.mark.parametrize("api_type", ["DELTA_GRPC", "GRPC"])

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from control_plane.xds.events import Acked, Nacked, Stale, Subscribed, Unsubscribed
-from control_plane.xds.messages import SotwRequest
-from control_plane.xds.resource_type import CLUSTER, SECRET, AfterNack, ResourceType, ResourceTypes
+from control_plane.xds.events import Acked, Connected, Nacked, Stale, Subscribed, Unsubscribed
+from control_plane.xds.messages import Node, SotwRequest
+from control_plane.xds.resource_type import (
+    CLUSTER,
+    RUNTIME,
+    SECRET,
+    AfterNack,
+    ResourceType,
+    ResourceTypes,
+)
 from control_plane.xds.sotw import SotwMachine
 from tests.unit.xds.notation import content, snapshot, url_of, version
 from tests.unit.xds.peers import NODE, REFUSED, SotwPeer
@@ -24,6 +31,27 @@ def test_empty_list_is_the_wildcard_as_long_as_no_name_was_given() -> None:
     assert peer.told()[-1] == Subscribed(CLUSTER, frozenset({"*"}))
     peer.ack("CDS")
     assert peer.put(CDS="c@1 d@1") == ["2 CDS c@1 d@1"]
+
+
+def test_envoy_that_comes_back_and_needs_no_secret_is_sent_none() -> None:
+    """W1, W4: it asks for no name of a type that it once asked for, and does not mean all names."""
+    envoy = Node("instance-1", user_agent="envoy/1.40.0")
+    peer = SotwPeer(node=envoy, SDS="s@1 t@1", CDS="c@1")
+    assert peer.ask("SDS", has="s@1 t@1") == []
+    assert peer.told() == (Connected(envoy),)
+    assert peer.ask("SDS", "t") == ["1 SDS t@1"]
+    peer.ack("SDS")
+    assert peer.ask("SDS") == []
+    assert peer.ask("CDS") == ["2 CDS c@1"]
+
+
+@pytest.mark.parametrize("short", ["EDS", "RDS", "SDS", "ECDS", RUNTIME])
+@pytest.mark.parametrize("program", ["", "grpc-c++/1.80", "envoy/1.40.0"])
+def test_empty_list_is_the_wildcard_for_every_type_but_to_envoy(short: str, program: str) -> None:
+    """W4: other clients may mean all resources of a type, of which Envoy never asks for all."""
+    peer = SotwPeer(node=Node("instance-1", user_agent=program))
+    peer.put(**{short: "a@1"})
+    assert bool(peer.ask(short)) is not program.startswith("envoy")
 
 
 def test_four_steps_of_the_legacy_wildcard() -> None:
