@@ -32,7 +32,7 @@ from control_plane.xds.events import Nacked
 from control_plane.xds.exchange import Exchange
 from control_plane.xds.messages import ErrorDetail, Node
 from control_plane.xds.resource import NOTHING, Nonce, Resource, TypeUrl, Version
-from control_plane.xds.resource_type import ResourceType
+from control_plane.xds.resource_type import CLUSTER, LISTENER, RUNTIME, ResourceType
 from control_plane.xds.snapshot import TypeSnapshot
 
 BEATS = 3
@@ -78,14 +78,20 @@ AT_ONCE = -inf
 UNKNOWN = Told(0.0, inf)
 """A TTL that an earlier stream told, or that could not be renewed in time."""
 
+_ENVOY_SURVIVES = frozenset({CLUSTER, LISTENER, RUNTIME})
+"""The types of which a TTL may end in an Envoy that speaks state of the world."""
+
 
 def takes_ttls(node: Node | None, resource_type: ResourceType, *, delta: bool) -> bool:
     """Tell whether a client may be sent TTLs, by the features that it declares.
 
     On-demand types never have TTLs, because there a resource without content means that it does not
-    exist.
+    exist. In state of the world, Envoy 1.40 crashes at the end of a TTL of most types (its issue
+    24271), and does not say so in its features.
     """
     if node is None or resource_type.part_of is not None:
+        return False
+    if node.is_envoy and not delta and resource_type.url not in _ENVOY_SURVIVES:
         return False
     features = node.client_features
     takes_wrapped = not _SUPPORTS_WRAPPED_RESOURCES.isdisjoint(features)

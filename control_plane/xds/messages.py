@@ -32,6 +32,11 @@ class Node:
     locality: tuple[str, str, str] = ("", "", "")
     metadata: bytes = field(default=b"", repr=False)
 
+    @property
+    def is_envoy(self) -> bool:
+        """Whether the client says that it is an Envoy."""
+        return self.user_agent.partition("/")[0] == "envoy"
+
 
 @dataclass(frozen=True, slots=True)
 class ErrorDetail:

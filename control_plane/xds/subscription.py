@@ -25,7 +25,7 @@ def asks_by_name(node: Node | None, url: TypeUrl) -> bool:
     An Envoy that comes back sends one for each type that it once asked for, also if it needs
     nothing of the type any more. It never means all secrets of its node.
     """
-    return node is not None and node.user_agent.startswith("envoy/") and url in _ASKED_BY_NAME
+    return node is not None and node.is_envoy and url in _ASKED_BY_NAME
 
 
 def stands_for_several(name: str) -> bool:

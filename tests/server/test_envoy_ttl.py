@@ -13,7 +13,9 @@ from google.protobuf.json_format import ParseDict
 from control_plane.server.library import ResourceServer, resource_of
 from control_plane.xds.resource import Resource
 from tests.envoy.harness import Envoy, until
-from tests.server.envoys import NODE, accepted, envoy_of
+from tests.server.envoys import NODE, accepted, envoy_of, listener
+from tests.server.test_envoy_client import cluster as eds_cluster
+from tests.server.test_envoy_client import endpoints, routes
 from tests.waiting import eventually
 
 FEATURES = ("xds.config.supports-resource-ttl", "xds.config.resource-in-sotw")
@@ -163,4 +165,20 @@ async def test_an_envoy_that_does_not_ask_for_ttls_is_sent_none(api_type: str) -
             server.set_resources(NODE, [cluster("a", TTL)])
             envoy = await running.enter_async_context(envoy_of(server, api_type))
             await accepted(server)
+        await stays(envoy, "a")
+
+
+@VARIANTS
+async def test_an_envoy_outlives_the_ttls_of_what_its_clusters_and_listeners_name(
+    api_type: str,
+) -> None:
+    """T1: in SotW it would crash at the end of a TTL of endpoints or routes, so it is told none."""
+    ends = cluster("ends", TTL)
+    named = [resource_of(each, ttl=TTL) for each in (endpoints("a"), routes("a"))]
+    async with AsyncExitStack() as running:
+        async with ResourceServer() as server:
+            server.set_resources(NODE, [ends, eds_cluster("a"), *named, listener("a")])
+            envoy = await running.enter_async_context(envoy_of(server, api_type, features=FEATURES))
+            await accepted(server)
+        await until(lambda: has(envoy, "a"), what="the cluster ended")
         await stays(envoy, "a")

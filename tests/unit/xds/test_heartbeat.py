@@ -11,9 +11,12 @@ from control_plane.xds.messages import DeltaRequest, Node, Reply, Request, SotwR
 from control_plane.xds.resource import LONGEST_TTL, SHORTEST_TTL, Resource, TypeUrl
 from control_plane.xds.resource_type import (
     CLUSTER,
+    ENDPOINT,
     EXTENSION_CONFIG,
     LISTENER,
+    ROUTE,
     RUNTIME,
+    SECRET,
     VIRTUAL_HOST,
     ResourceTypes,
 )
@@ -142,6 +145,15 @@ def test_feature_of_the_state_of_the_world_has_either_name() -> None:
     node = Node("n", client_features=frozenset({TTL_FEATURE, WRAPPING_IN_THE_TEXT}))
     (reply,) = Client(resource("a", ttl=TTL), delta=False, node=node).ask()
     assert reply.ttls == {"a": TTL}
+
+
+@pytest.mark.parametrize("url", [CLUSTER, LISTENER, RUNTIME, ENDPOINT, ROUTE, SECRET])
+@VARIANTS
+def test_envoy_is_told_no_ttl_whose_end_would_crash_it(url: TypeUrl, *, delta: bool) -> None:
+    """T1: in SotW it outlives TTLs of clusters, listeners and runtimes, in delta those of all."""
+    node = Node("n", user_agent="envoy/1.40.0", client_features=NODE.client_features)
+    (reply,) = Client(resource("a", ttl=TTL, url=url), delta=delta, node=node, url=url).ask("a")
+    assert bool(reply.ttls) is (delta or url in {CLUSTER, LISTENER, RUNTIME})
 
 
 def test_virtual_hosts_have_no_ttl() -> None:
