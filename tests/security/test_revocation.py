@@ -20,10 +20,11 @@ from control_plane.api.v1 import (
     operator_pb2,
     operator_pb2_grpc,
 )
-from control_plane.ca import make_csr, new_key_pair
+from control_plane.ca import Stage, make_csr, new_key_pair
 from control_plane.server.access.operators import OperatorsOnly
 from tests.security.holders import Holder, issued, operator_request
 from tests.security.slow_disk import SlowDisk
+from tests.security.test_ca_rotation import Operator, operator, stub_of
 from tests.security.world import (
     ShiftedClock,
     called,
@@ -34,6 +35,7 @@ from tests.security.world import (
     told,
 )
 from tests.sidecar.platform import Platform
+from tests.slow_disk import Disk, busy
 from tests.waiting import eventually
 
 Stream = grpc.aio.StreamStreamCall[bytes, bytes]
@@ -152,6 +154,27 @@ async def test_a_change_that_waits_behind_a_revocation_is_not_made(
 
             assert await creating == REVOKED
         assert not list(registry.state.apps)
+
+
+async def test_a_ca_step_that_waits_behind_another_is_not_taken_for_a_former_operator(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its caller was let in, and was revoked while the step before was being written."""
+    disk = Disk.of(monkeypatch)
+    async with control_plane(tmp_path) as cf, operator(cf) as local:
+        rotation = cf.running.core.rotation
+        alice = await issue_for(cf, "alice")
+        async with alice.connect(cf.running.ports.admin_address) as channel:
+            async with busy(disk, local.prepare()) as preparing:
+                undoing = asyncio.ensure_future(
+                    refused(Operator(cf, stub_of(channel)).undo_prepare())
+                )
+                await eventually(lambda: rotation._step._waiters, "the second step waits")
+                await revoke(cf, name="alice")
+            await preparing
+
+            assert await undoing == REVOKED
+        assert rotation.rotation.stage is Stage.PREPARED
 
 
 async def test_who_is_revoked_hears_nothing_more(tmp_path: Path) -> None:

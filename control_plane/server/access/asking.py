@@ -30,8 +30,22 @@ def unless_revoked(command: Command[Result]) -> Command[Result]:
         return command
 
     def decide(state: State) -> Decision[Result]:
-        if is_revoked(state, serial):
-            raise Unauthenticated(REVOKED)
+        _refuse(serial, state)
         return command(state)
 
     return decide
+
+
+def require_unrevoked(state: State) -> None:
+    """Check who makes the running call, just before something is done for it.
+
+    Raises:
+        Unauthenticated: its certificate was revoked since it was let in.
+    """
+    if (serial := _serial.get()) is not None:
+        _refuse(serial, state)
+
+
+def _refuse(serial: int, state: State) -> None:
+    if is_revoked(state, serial):
+        raise Unauthenticated(REVOKED)

@@ -27,6 +27,7 @@ from control_plane.errors import (
     StorageError,
 )
 from control_plane.model.spec import DEFAULT_ORG, DEFAULT_SPACE
+from control_plane.server.access.asking import require_unrevoked
 from control_plane.server.authorities import Authorities
 from control_plane.server.ca_rotation.progress import Leaving, Look, Readiness, RotationProgress
 from control_plane.undisturbed import undisturbed
@@ -246,7 +247,12 @@ class CaRotation:
         """Take a step, to its end even if its caller leaves meanwhile; log which CA it is about.
 
         A failure is logged too, since a caller that left is not told of it.
+
+        Raises:
+            Unauthenticated: the caller's certificate was revoked while it waited for its turn.
+            StorageError: the step could not be written.
         """
+        require_unrevoked(self.progress.state())
 
         async def taken() -> None:
             try:
