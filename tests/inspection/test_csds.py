@@ -195,7 +195,9 @@ async def test_a_client_is_shown_as_it_describes_itself(tmp_path: Path) -> None:
         here.holder.connect(here.cf.running.xds_address) as channel,
         SotwClient(channel, here.holder.guid) as client,
     ):
-        await client.send(type_url=SECRET, node={"id": here.holder.guid, **said})
+        await client.send(
+            type_url=SECRET, resource_names=[C2C_SECRET], node={"id": here.holder.guid, **said}
+        )
         await client.receive()
         (shown,) = (await here.operator.csds()).config
         node = MessageToDict(shown.node, preserving_proto_field_name=True)
