@@ -129,7 +129,7 @@ class ServerLimits:
             # minute.
             ("grpc.http2.ping_timeout_ms", round(self.keepalive_timeout_seconds * 1000)),
             # Otherwise a ping would follow each message of a client, to measure how much the
-            # connection carries. Requests are small, and a fleet that reports would cost a third
+            # connection carries. Requests are small, and a fleet that reports would cost a quarter
             # more.
             ("grpc.http2.bdp_probe", 0),
             # Clients may send pings of their own to notice that we are gone, one every 10 s.

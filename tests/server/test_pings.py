@@ -15,7 +15,7 @@ _HEADER = 9
 
 
 async def test_a_client_that_talks_is_not_pinged() -> None:
-    """A ping after each message, which gRPC sends by default, would cost a fleet a third more."""
+    """A ping after each message, which gRPC sends by default, would cost a fleet a quarter more."""
     came = bytearray()
 
     async def watch(pipe: Pipe, data: bytes) -> None:
