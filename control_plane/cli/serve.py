@@ -98,6 +98,7 @@ def serve(**flags: object) -> None:
     log = structlog.get_logger(__name__)
     for setting, reason in _warnings(settings):
         log.warning(log_events.SETTING_WARNED, setting=setting, reason=reason)
+    _read_files(settings)  # the server reads one after the other, and would tell the first problem
     # This import loads the whole server, which `check` and the help do not need.
     from control_plane.app import serve as program  # noqa: PLC0415 - see above
 

@@ -157,7 +157,8 @@ def test_check_looks_into_an_own_ca(tmp_path: Path) -> None:
     assert str(key) in run_c2c(*words).err
 
 
-def test_check_reports_what_is_wrong_with_each_file_at_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("word", ["check", "serve"])
+def test_what_is_wrong_with_each_file_is_told_at_once(tmp_path: Path, word: str) -> None:
     """A key that others may read keeps nobody from hearing of CAs of routers that are none."""
     key, router = tmp_path / "ca.key", tmp_path / "router.pem"
     for each in (key, router):
@@ -166,7 +167,9 @@ def test_check_reports_what_is_wrong_with_each_file_at_once(tmp_path: Path) -> N
     own = ("--ca-cert", str(key), "--ca-key", str(key))
     routers = ("--router-ca", str(router), "--router-san", "gorouter.service.cf.internal")
 
-    assert run_c2c("check", *own, *routers, C2C_DATA_DIR=str(tmp_path / "data")).err == (
+    ran = run_c2c(word, *own, *routers, C2C_DATA_DIR=str(tmp_path / "data"))
+    assert ran.code == 1
+    assert ran.err == (
         f"File '{key}' cannot be used: it has mode 0644, not 0600 or 0400: run chmod 600 {key}\n"
         f"File '{router}': not X.509 certificates in PEM\n"
     )
