@@ -55,8 +55,7 @@ class ServerLimits:
             run, on the streams of one client certificate; at once, as many as one request may have.
             Four megabytes that are a map take half a second to read. None if many clients show the
             same certificate.
-        first_request_seconds: how long a stream may be open before its first request, and any other
-            call before its only one.
+        first_request_seconds: how long a call may be open before its first or only request.
         poll_seconds: how long a polled request waits until there is something to answer; then its
             client asks again. Such a request counts as a new stream, which is open until then.
         handshake_seconds: how long a connection may take until it is ready for calls. gRPC grants

@@ -70,6 +70,12 @@ METHODS = (
 )
 """By turns one whose requests are a stream, and one that has a single one."""
 
+STREAMS_OF_OPERATORS = (
+    "/envoy.service.status.v3.ClientStatusDiscoveryService/StreamClientStatus",
+    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+)
+
 LONG = "x" * 60_000
 TOO_OFTEN = (
     grpc.StatusCode.RESOURCE_EXHAUSTED,
@@ -282,7 +288,7 @@ async def test_calls_whose_request_never_comes_are_bounded(
 async def test_a_call_whose_request_never_comes_ends_on_every_port(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever makes it, and whether one response is awaited or several."""
+    """Whoever makes it, and whether one request or response is awaited or several."""
     seconds = 0.5
     with limited(monkeypatch, first_request_seconds=seconds):
         async with control_plane(tmp_path) as cf, AsyncExitStack() as stack:
@@ -296,6 +302,7 @@ async def test_a_call_whose_request_never_comes_ends_on_every_port(
             for each in (admin_port, socket):
                 calls.append(each.stream_unary("/c2c.v1.AppService/ListApps")())
                 calls.append(each.stream_stream("/c2c.v1.InspectionService/WatchEvents")())
+                calls += [each.stream_stream(method)() for method in STREAMS_OF_OPERATORS]
             async with asyncio.timeout(SLACK):
                 ends = [(await call.code(), await call.details()) for call in calls]
 

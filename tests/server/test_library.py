@@ -750,11 +750,13 @@ async def test_a_call_whose_request_never_comes_ends() -> None:
         plaintext_channel(server.address) as nodes,
         plaintext_channel(address) as operators,
     ):
-        status = "/envoy.service.status.v3.ClientStatusDiscoveryService/FetchClientStatus"
+        status = "/envoy.service.status.v3.ClientStatusDiscoveryService"
         calls: list[Any] = [
             nodes.stream_unary("/envoy.service.cluster.v3.ClusterDiscoveryService/FetchClusters")(),
             nodes.stream_stream("/grpc.health.v1.Health/Watch")(),
-            operators.stream_unary(status)(),
+            operators.stream_unary(f"{status}/FetchClientStatus")(),
+            operators.stream_stream(f"{status}/StreamClientStatus")(),
+            operators.stream_stream("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo")(),
         ]
         async with asyncio.timeout(PATIENCE):
             ends = [(await call.code(), await call.details()) for call in calls]

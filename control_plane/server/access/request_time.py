@@ -1,4 +1,4 @@
-"""How long a client may take to send the request of a call.
+"""How long a client may take to send the request of a call, or the first of several.
 
 The rule of this module: a call whose request never comes ends in time, and what stands outside this
 interceptor is run as soon as there is a call. gRPC itself would wait for the request for ever, and
@@ -8,6 +8,7 @@ would only then tell anybody of the call; until then, neither would it be known 
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any
@@ -25,9 +26,9 @@ Check = Callable[[Context, str], Awaitable[None]]
 
 
 class RequestTime(grpc.aio.ServerInterceptor):
-    """Ends calls of one request that does not come; stands outside those that need the request.
+    """Ends calls whose request does not come; stands outside those that need the request.
 
-    Methods whose clients stream are left as they are, since they read their requests themselves.
+    A streaming method that is no generator has to see to its first request itself.
     """
 
     def __init__(self, limits: ServerLimits, check: Check | None = None) -> None:
@@ -35,8 +36,8 @@ class RequestTime(grpc.aio.ServerInterceptor):
 
         Args:
             limits: the limits of the server.
-            check: judges the peer once its request is there; what it was when the call began may
-                have changed since.
+            check: judges the peer once the only request of a call is there; what it was when the
+                call began may have changed since.
         """
         self._seconds = limits.first_request_seconds
         self._check = check
@@ -46,14 +47,17 @@ class RequestTime(grpc.aio.ServerInterceptor):
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
         """Have the method that a call is for wait for its request only for so long."""
         handler: Any = await continuation(handler_call_details)
-        if handler is None or handler.request_streaming:
-            return handler  # type: ignore[no-any-return]
+        if handler is None:
+            return None
         method = handler_call_details.method
-        timed = (
-            self._streaming(handler.unary_stream, method)
-            if handler.response_streaming
-            else self._unary(handler.unary_unary, method)
-        )
+        if handler.unary_unary is not None:
+            timed = self._unary(handler.unary_unary, method)
+        elif handler.unary_stream is not None:
+            timed = self._streaming(handler.unary_stream, method)
+        elif inspect.isasyncgenfunction(handler.stream_stream):
+            timed = self._stream(handler.stream_stream, method)
+        else:
+            return handler  # type: ignore[no-any-return]
         return reading_its_requests(handler, timed)
 
     def _unary(self, behaviour: Callable[..., Any], method: str) -> Any:  # noqa: ANN401 - as grpc
@@ -71,15 +75,35 @@ class RequestTime(grpc.aio.ServerInterceptor):
 
         return timed
 
+    def _stream(self, behaviour: Callable[..., Any], method: str) -> Any:  # noqa: ANN401 - as grpc
+        async def timed(requests: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
+            first = await self._in_time(anext(requests, grpc.aio.EOF), context, method)
+            if first is grpc.aio.EOF:
+                return
+            async with aclosing(behaviour(_followed(first, requests), context)) as answers:
+                async for message in answers:
+                    yield message
+
+        return timed
+
     async def _request(self, context: Context, method: str) -> Any:  # noqa: ANN401 - any message
-        try:
-            async with asyncio.timeout(self._seconds):
-                request = await context.read()
-        except TimeoutError:
-            late = f"no request within {self._seconds:g} seconds of the call"
-            await end_call(context, method, PeerProtocolError(late))
+        request = await self._in_time(context.read(), context, method)
         if request is grpc.aio.EOF:
             await end_call(context, method, PeerProtocolError("the call has no request"))
         if self._check is not None:
             await self._check(context, method)
         return request
+
+    async def _in_time(self, read: Awaitable[Any], context: Context, method: str) -> Any:  # noqa: ANN401 - any message
+        try:
+            async with asyncio.timeout(self._seconds):
+                return await read
+        except TimeoutError:
+            late = f"no request within {self._seconds:g} seconds of the call"
+            await end_call(context, method, PeerProtocolError(late))
+
+
+async def _followed(first: Any, others: AsyncIterator[Any]) -> AsyncIterator[Any]:  # noqa: ANN401 - any message
+    yield first
+    async for each in others:
+        yield each
