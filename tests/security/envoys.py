@@ -50,11 +50,15 @@ class Armed:
         assert not stats.get("listener_manager.total_listeners_active")
 
     async def has_lost_everything(self) -> None:
-        """Wait until it has no listener and no cluster but the one to the control plane."""
+        """Wait until it has no listener and no cluster but the one to the control plane.
+
+        A listener that is not active any more drains, and its workers have yet to close its port.
+        """
 
         def has_nothing(stats: Mapping[str, int]) -> bool:
-            listeners = stats.get("listener_manager.total_listeners_active")
-            return (listeners, stats.get("cluster_manager.active_clusters")) == (0, 1)
+            states = [f"listener_manager.total_listeners_{each}" for each in ("active", "draining")]
+            found = [stats.get(each) for each in (*states, "cluster_manager.active_clusters")]
+            return found == [0, 0, 1]
 
         await self.envoy.wait_for(has_nothing, what="neither listener nor cluster is left")
 
