@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from pathlib import Path
 
@@ -24,6 +25,7 @@ THREATS = (
 )
 
 
+@functools.cache
 def names_in(path: Path) -> set[str]:
     """Return the names of the functions in a file."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
