@@ -31,7 +31,8 @@ from tests.needs import lacks, need_command
 from tests.unit.ca.forge import ca_pem, lax_ca_files
 from tests.unit.cli.running import Ran, Run, run_c2c
 
-DEADLINE = 30.0
+DEADLINE = 60.0
+"""Seconds after which a server does not start, answer or end any more, also on a busy machine."""
 
 
 def test_serve_reports_every_problem_and_does_not_start(tmp_path: Path) -> None:
