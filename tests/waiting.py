@@ -12,8 +12,9 @@ from tests.xds_client import PATIENCE
 
 T = TypeVar("T")
 
-ENDS = 30.0
-"""Seconds after which a process does not end any more: each of ours has shorter limits for that."""
+ENDS = 90.0
+"""Seconds after which a process does not end any more: each of ours has shorter limits for that.
+The longest is that of a ``c2c`` which a test tells to wait for 60 s."""
 
 
 async def eventually(condition: Callable[[], object], what: str) -> None:

@@ -8,18 +8,18 @@ import json
 import signal
 from pathlib import Path
 
-from tests.envoy.harness import DEADLINE
 from tests.faults.plane import plane
 from tests.full_disk import need_full_disk, on_a_full_disk
 from tests.installed import C2C_WORD
 from tests.sidecar.scene import scene
+from tests.waiting import ENDS
 
 
 async def _logged(process: asyncio.subprocess.Process, event: str) -> list[str]:
     """Read the log up to an event, and return what comes before it."""
     assert process.stderr is not None
     before: list[str] = []
-    async with asyncio.timeout(DEADLINE):
+    async with asyncio.timeout(ENDS):
         while line := (await process.stderr.readline()).decode():
             with contextlib.suppress(ValueError):
                 if json.loads(line)["event"] == event:
@@ -52,7 +52,7 @@ async def test_a_control_plane_starts_on_a_full_disk(tmp_path: Path) -> None:
         stderr=asyncio.subprocess.PIPE,
     )
     before = await _logged(process, "server.started")
-    wrote, log = await asyncio.wait_for(process.communicate(b"\n"), DEADLINE)
+    wrote, log = await asyncio.wait_for(process.communicate(b"\n"), ENDS)
 
     assert process.returncode == 0, (wrote, log)
     assert b"hange was not written: database or disk is full" in wrote
@@ -83,7 +83,7 @@ async def test_a_sidecar_starts_again_on_a_full_disk(tmp_path: Path) -> None:
         lines = await _logged(process, "app.started")
         await here.caller.reaches(here.address)
         process.terminate()
-        _, wrote = await asyncio.wait_for(process.communicate(), DEADLINE)
+        _, wrote = await asyncio.wait_for(process.communicate(), ENDS)
 
         assert here.instance_guid == known
     lines += wrote.decode().splitlines()
