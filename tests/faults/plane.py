@@ -24,7 +24,8 @@ from control_plane.envoy.secrets import C2C_SECRET
 from control_plane.log_events import SERVER_STARTED
 from control_plane.settings import Settings, SocketAddress, admin_socket
 from control_plane.settings.retired import CA_FILE
-from tests.envoy.harness import until
+from control_plane.sidecar.retry import MOST_SECONDS
+from tests.envoy.harness import DEADLINE, until
 from tests.inspection.test_metrics import total
 from tests.installed import C2C
 from tests.sidecar.platform import Platform, free_port
@@ -113,7 +114,11 @@ class Plane(Platform):
             count: how many there should be.
             having: the name of a resource that tells them; Envoys have their certificate.
         """
-        await until(lambda: self._are_synced(count, having), what="everybody is in step")
+        await until(
+            lambda: self._are_synced(count, having),
+            what="everybody is in step",
+            timeout=MOST_SECONDS + DEADLINE,  # a resolver pauses so long after a slow start
+        )
 
     async def _are_synced(self, count: int, having: str) -> bool:
         async with self.operator() as channel:

@@ -27,15 +27,18 @@ SECOND = "second.apps.internal"
 PATIENT = """
 import sys
 from control_plane.cli.main import main
+from control_plane.sidecar import retry
 from control_plane.sidecar.reports import readiness
 
 readiness.NOT_SERVING_SECONDS = 3600.0
+retry.delays.__kwdefaults__["most"] = retry.FIRST_SECONDS
 sys.argv[0] = "c2c"
 main()
 """
-"""A sidecar that does not report an Envoy that stands still, however long a start takes here.
+"""A sidecar that does not report an Envoy that stands still, and soon comes back after a start.
 
-No name would lead to its instance then.
+However long a start takes here: no name would lead to its instance once it is reported, or once its
+resolver is back only after the instance counts as gone.
 """
 
 
