@@ -1,4 +1,4 @@
-"""What SIGHUP, which a terminal sends as it closes, does to processes that a test starts."""
+"""What a terminal sends as it closes (SIGHUP), and at Ctrl-C, to processes that a test starts."""
 
 from __future__ import annotations
 
@@ -18,3 +18,16 @@ def hangup(how: signal.Handlers) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Have processes that are started in the block end by Ctrl-C (SIGINT).
+
+    Tests may themselves run in the background of a script, which starts them with SIGINT ignored.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

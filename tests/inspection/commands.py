@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.envoy.harness import DEADLINE, until
+from tests.hangup import interruptible
 from tests.installed import C2C
 from tests.sidecar.platform import Platform
 from tests.waiting import ended
@@ -54,14 +55,15 @@ async def running(
         term: what kind of terminal it is.
     """
     variables = {"C2C_DATA_DIR": str(cf.settings.data_dir), "PYTHONUNBUFFERED": "1"}
-    process = await asyncio.create_subprocess_exec(
-        C2C,
-        *words,
-        env={**os.environ, **variables, "TERM": term, "COLUMNS": str(columns)},
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=terminal,
-        stderr=terminal,
-    )
+    with interruptible():
+        process = await asyncio.create_subprocess_exec(
+            C2C,
+            *words,
+            env={**os.environ, **variables, "TERM": term, "COLUMNS": str(columns)},
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=terminal,
+            stderr=terminal,
+        )
     try:
         yield process
     finally:

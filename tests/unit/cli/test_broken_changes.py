@@ -21,6 +21,7 @@ from control_plane.app import ControlPlane
 from control_plane.cli import client
 from control_plane.cli.client import Client
 from tests.faults.proxy import Fault, Pipe, Proxy, none
+from tests.hangup import interruptible
 from tests.installed import C2C
 from tests.unit.cli.running import Ran, run_c2c
 from tests.unit.cli.test_connection import as_alice, operator
@@ -274,7 +275,9 @@ def test_who_interrupts_a_change_is_told_of_the_doubt(
     breaking.breaks_reads = words == ("apps",)
     command = [C2C, *words]
     environment = {**os.environ, "C2C_DATA_DIR": str(tmp_path)}
-    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as c2c:
+    with interruptible():
+        c2c = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    with c2c:
         assert breaking.called.wait(20)
         c2c.send_signal(signal.SIGINT)
         _, said = c2c.communicate(timeout=20)
