@@ -21,22 +21,30 @@ from tests.needs import need_command
 from tests.waiting import ended
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "reliability.md").read_text(encoding="utf-8")
-(RUNNING,) = re.findall(r"^ {4}umask 077\n(?: {4}.+\n)+", DOCUMENT, re.MULTILINE)
+(RUNNING,) = re.findall(r"^ {4}\(set -e; umask 077\n(?: {4}.+\n)+", DOCUMENT, re.MULTILINE)
 """What copies the directory of a control plane that runs."""
 
-(STOPPED,) = re.findall(r"`(cp -a .+)`", DOCUMENT)
+(STOPPED,) = re.findall(r"`(mkdir backup && cp -a .+)`", DOCUMENT)
 """What copies that of one that does not."""
 
+(RESTORE,) = re.findall(r"^ {4}\(set -e; test .+\n(?: {4}.+\n)+", DOCUMENT, re.MULTILINE)
+"""What brings a backup back where the control plane is a service."""
 
-async def back_up(commands: str, data: Path) -> Path:
-    """Do what the document says beside a data directory, and return the backup."""
+
+async def typed(commands: str, data: Path) -> int:
+    """Do what the document says beside a data directory, and return the exit code."""
     need_command("sqlite3", "sqlite3")
     process = await asyncio.create_subprocess_exec(
         need_command("bash", "bash"),
-        *("-euo", "pipefail", "-c", commands.replace("/var/lib/c2c", str(data))),
+        *("-c", commands.replace("/var/lib/c2c", str(data))),
         cwd=data.parent,
     )
-    assert await ended(process, "the backup") == 0
+    return await ended(process, "the commands")
+
+
+async def back_up(commands: str, data: Path) -> Path:
+    """Make a backup as the document says, and return it."""
+    assert await typed(commands, data) == 0
     backup = data.parent / "backup"
     assert backup.stat().st_mode & 0o077 == 0
     assert [each for each in backup.iterdir() if each.stat().st_mode & 0o077] == []
@@ -94,6 +102,37 @@ async def test_a_backup_amid_a_ca_rotation_has_both_cas(tmp_path: Path) -> None:
         await c.until_issued_by(active, 1)
         for roots in (old, only(both, without=old)):
             await c.call(one, roots)
+
+
+async def test_a_backup_is_never_mixed_with_an_older_one(tmp_path: Path) -> None:
+    """A rotation's file that is left from the older one would count, and a retired CA be back."""
+    data, backup = tmp_path / "data", tmp_path / "backup"
+    backup.mkdir()
+    (backup / ROTATION_FILE).write_text("both CAs")
+    async with ControlPlane(settings(data)):
+        for commands in (RUNNING, STOPPED):
+            assert await typed(commands, data) != 0
+    assert [each.name for each in backup.iterdir()] == [ROTATION_FILE]
+
+
+@pytest.mark.parametrize("has_database", [True, False])
+async def test_a_service_without_a_backup_keeps_what_it_has(
+    tmp_path: Path, *, has_database: bool
+) -> None:
+    """The commands may be typed in another directory than that of the backup."""
+    data, backup = tmp_path / "data", tmp_path / "backup"
+    for each in (data, backup):
+        each.mkdir()
+        (each / CA_FILE).write_text(each.name)
+        (each / DATABASE_FILE).write_text(each.name)
+    if not has_database:
+        (backup / DATABASE_FILE).unlink()
+    as_root = RESTORE.replace("--owner c2c --group c2c ", "")
+
+    code = await typed(f"systemctl() {{ echo $1 >>{tmp_path}/log; }}; {as_root}", data)
+    texts = {each.read_text() for each in data.iterdir()}
+    assert (code == 0, texts) == ((True, {"backup"}) if has_database else (False, {"data"}))
+    assert (tmp_path / "log").exists() == has_database
 
 
 async def test_a_copy_of_a_stopped_control_plane_is_the_same(tmp_path: Path) -> None:
