@@ -25,10 +25,15 @@ Function = TypeVar("Function", bound=Callable[..., object])
 DEFAULTS = (DEFAULT_ORG, DEFAULT_SPACE)
 """The org and the space of an app, if the user names none."""
 
+DEFAULT_DATA_DIR = "c2c in $XDG_STATE_HOME or ~/.local/state"
+"""Where the settings have it if nothing names another; to load them takes too long for a help."""
+
 _FORMATS = ("json", "yaml", "wide", "table")
 """What users give to -o in other tools, where it is the short form of --output."""
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
+
+_DATA_DIR = f"Data directory of the server, which has its socket (Default: {DEFAULT_DATA_DIR})"
 
 
 class Target(NamedTuple):
@@ -163,7 +168,7 @@ def _connection_options(function: Function, *, variables: bool) -> Function:
     )
     for flag, text, kind in reversed(
         (
-            ("--data-dir", "Data directory of the server, which has its socket", None),
+            ("--data-dir", _DATA_DIR, None),
             ("--config", "TOML file of the server; only its data_dir is used here", None),
             ("--server", "Operator's port of the server (HOST:PORT), instead of the socket", None),
             ("--cert", "With --server: the operator's certificate, PEM", _FILE),

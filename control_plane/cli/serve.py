@@ -17,7 +17,7 @@ import structlog
 from control_plane import log_events
 from control_plane.ca import NOT_STRICT, Authority, strict_problem
 from control_plane.cli.command import command
-from control_plane.cli.globals import VARIABLES, connection
+from control_plane.cli.globals import DEFAULT_DATA_DIR, VARIABLES, connection
 from control_plane.cli.misspelt import misspelt
 from control_plane.cli.output import begin, may_color, ok, output_option, wants_json, warn
 from control_plane.cli.tables import cell, print_records, print_table
@@ -61,13 +61,13 @@ def _text(value: object) -> str:
 
 
 def _option(setting: Setting) -> Callable[[Function], Function]:
-    default = (
-        "" if setting.name == "data_dir" else f" (Default: {_text(setting.default) or 'none'})"
-    )
+    is_data_dir = setting.name == "data_dir"
+    default = DEFAULT_DATA_DIR if is_data_dir else _text(setting.default) or "none"
     # The variable of a list is shown, because its name differs from that of the option, which is
     # given once for each value.
-    variable = f" [{setting.variable}, with commas]" if setting.is_list else ""
-    text = f"{setting.help.removesuffix('.')}{default}{variable}"
+    several = f"for several, repeat it; in {setting.variable}, use commas"
+    variable = f" [{several}]" if setting.is_list else ""
+    text = f"{setting.help.removesuffix('.')} (Default: {default}){variable}"
     if setting.is_switch:
         return click.option(setting.flag, setting.name, is_flag=True, default=None, help=text)
     return click.option(setting.flag, setting.name, multiple=setting.is_list, help=text)

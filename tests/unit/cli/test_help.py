@@ -15,6 +15,7 @@ from control_plane.cli import catalog
 from control_plane.cli.command import Command, Context
 from control_plane.cli.main import program
 from control_plane.demo.places import EVERYBODY
+from control_plane.settings import find_data_dir
 from tests.unit.cli.running import run_c2c
 
 DEADLINE = 30.0
@@ -110,6 +111,16 @@ def test_what_each_step_of_a_rotation_waits_for_is_told() -> None:
     assert "Afterwards wait until every instance trusts it" in help_of["prepare"]
     assert "First wait until every instance trusts the prepared CA" in help_of["activate"]
     assert "First wait until nothing that the old CA signed is in use" in help_of["retire"]
+
+
+@pytest.mark.parametrize("name", ["serve", "check", "apps"])
+def test_the_default_of_the_data_directory_is_told(name: str) -> None:
+    """Of the server and of those who look for its socket, as it is found without any setting."""
+    told = " ".join(run_c2c(name, "--help").out.split())
+    base, home = re.findall(r"--data-dir .*?\(Default: c2c in \$(\w+) or (\S+)\)", told)[0]
+
+    assert find_data_dir(None, None, {base: "/state"}) == Path("/state/c2c")
+    assert find_data_dir(None, None, {}) == Path(home).expanduser() / "c2c"
 
 
 def test_the_first_of_two_words_shows_the_commands_that_begin_with_it() -> None:

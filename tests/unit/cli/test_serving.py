@@ -221,7 +221,7 @@ def test_a_variable_that_is_not_called_as_its_option_is_told() -> None:
     text = " ".join(run_c2c("help", "serve").out.split())
 
     for name in ("SERVER_NAMES", "INTERNAL_DOMAINS", "ROUTER_SANS"):
-        assert f" [C2C_{name}, with commas] --" in text
+        assert f" [for several, repeat it; in C2C_{name}, use commas] --" in text
 
 
 def test_check_says_what_strict_clients_miss(tmp_path: Path) -> None:
