@@ -134,6 +134,13 @@ class _Files:
                 f"under way in {str(self._rotation)!r}: finish it or take it back first"
             )
             raise ConfigurationError([problem])
+        if self._signs_again(rotation):
+            problem = (
+                f"file {str(self._rotation)!r}: CA {rotation.active.fingerprint} signs, but was "
+                "retired, so the file is left from an older backup: remove it if the other files "
+                "are from a newer one"
+            )
+            raise ConfigurationError([problem])
         self._log.info(
             log_events.CA_LOADED,
             fingerprint=rotation.active.fingerprint,
@@ -170,6 +177,9 @@ class _Files:
                 before or after the step.
         """
         if after.stage is not Stage.STEADY:
+            if self._signs_again(after):
+                # Its retirement broke off, and was taken back.
+                self._note_retired(self._retired_but(after.active))
             write_private(self._rotation, write_rotation(after))
             return
         named = self._named
@@ -179,13 +189,24 @@ class _Files:
             # The file contains the CA that left, or was written by a retirement that did not
             # finish.
             remove_private(self._embedded)
-        retired = retired_fingerprints(self._data_dir) - {after.active.fingerprint}
+        retired = self._retired_but(after.active)
         if before.stage is Stage.ACTIVATED and before.other is not None:
             retired.add(before.other.fingerprint)
-        write_private(self._retired, "".join(f"{each}\n" for each in sorted(retired)).encode())
+        self._note_retired(retired)
         # From here on the other files count; with this file, the last copy of the old key is
         # removed.
         remove_private(self._rotation)
+
+    def _signs_again(self, rotation: Rotation) -> bool:
+        """Tell whether a CA signs that was retired, and has not come back as a prepared one."""
+        retired = retired_fingerprints(self._data_dir)
+        return rotation.stage is Stage.PREPARED and rotation.active.fingerprint in retired
+
+    def _retired_but(self, active: Authority) -> set[str]:
+        return retired_fingerprints(self._data_dir) - {active.fingerprint}
+
+    def _note_retired(self, retired: set[str]) -> None:
+        write_private(self._retired, "".join(f"{each}\n" for each in sorted(retired)).encode())
 
     def _warn_if_not_strict(self, named: Authority) -> None:
         problem = strict_problem(named)

@@ -220,6 +220,47 @@ def test_an_embedded_ca_that_was_retired_is_not_used(world: World, *, is_named: 
         world.started()
 
 
+def test_a_rotation_of_an_older_backup_is_not_gone_on_with(world: World) -> None:
+    """The CA that signs in it was retired meanwhile; without the file, the other one signs on."""
+    authorities = world.started()
+    world.prepare(authorities)
+    backup = (world.directory / ROTATION_FILE).read_bytes()
+    world.activate(authorities)
+    world.retire(authorities)
+    write_private(world.directory / ROTATION_FILE, backup)
+
+    with pytest.raises(ConfigurationError, match=r"rotation\.json': CA sha256:\w+ signs, but was"):
+        world.started()
+    (world.directory / ROTATION_FILE).unlink()
+    assert facts(world.started()) == facts(authorities)
+
+
+def test_a_retirement_that_broke_off_can_be_taken_back(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The old CA, which was noted as retired by then, signs again after every start."""
+    authorities = world.started()
+    old = authorities.current().fingerprint
+    world.prepare(authorities)
+    world.activate(authorities)
+
+    def crashing(path: Path) -> None:
+        raise StorageError(f"the machine crashed before {path.name} was removed")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(files, "remove_private", crashing)
+        with pytest.raises(StorageError):
+            world.retire(authorities)
+    assert (world.directory / RETIRED_FILE).read_text() == f"{old}\n"
+    again = world.started()
+    world.undo_activate(again)
+
+    assert world.started().current().fingerprint == old
+    assert (world.directory / RETIRED_FILE).read_text() == ""
+    world.undo_prepare(again)
+    assert world.started().current().fingerprint == old
+
+
 def test_what_a_crash_left_of_a_step_goes_with_the_rotation(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
