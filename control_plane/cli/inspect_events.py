@@ -50,12 +50,17 @@ _LONGEST_PAUSE = 1.0
         "revision, for example from mapped to settled. For one instance, it prints what is about",
         "that instance alone. With --output json each line is one object.",
         "If the server goes away, it waits for the server to come back, but what happens in the",
-        "meantime is not printed.",
+        "meantime is not printed. The kinds are created, updated, deleted, mapped, unmapped,",
+        "allowed, forbidden, registered, moved, removed, ready, not_ready, gone, settled,",
+        "connected, disconnected, sent, acked, nacked, denied, issued, renewed, served and",
+        "not_served.",
     ],
     see_also=["certs", "status"],
 )
 @about_app(complete=complete_app_or_instance)
-@click.option("--kind", "kinds_", multiple=True, help="Only events of this kind, such as nacked")
+@click.option(
+    "--kind", "kinds_", multiple=True, help="Only events of this kind; for several, repeat it"
+)
 @click.option("--count", type=kinds.NUMBER, help="End after so many events (Default: never)")
 @target_options
 @all_option

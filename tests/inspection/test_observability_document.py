@@ -15,6 +15,7 @@ from control_plane.server.observability.feed import Kind
 from tests.inspection.promlint import families
 from tests.inspection.test_metrics import exposed
 from tests.inspection.world import scene
+from tests.unit.cli.running import run_c2c
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "observability.md").read_text("utf-8")
@@ -65,14 +66,16 @@ def test_every_metric_of_an_alert_exists() -> None:
 
 
 def test_every_kind_of_event_is_named() -> None:
-    """In the document, and in the comment that grpcurl describes."""
+    """In the document, in the help of c2c, and in the comment that grpcurl describes."""
     proto = (ROOT / "protos" / "c2c" / "v1" / "inspection.proto").read_text("utf-8")
     comment = re.search(r"((?:  // .*\n)+)  string kind = 2;\n\n  // What happened", proto)
     assert comment is not None
     listed = words(re.sub(r"//|\.\n|\n| or ", " ", comment[1]))
     documented = {kind for row in rows("Events") for kind in words(row[0])}
+    help_text = " ".join(run_c2c("help", "events").out.split())
+    helped = words(help_text.partition("The kinds are ")[2].partition(".")[0].replace(" and ", " "))
 
-    assert documented == listed == {kind.value for kind in Kind}
+    assert documented == listed == helped == {kind.value for kind in Kind}
 
 
 def test_every_state_of_a_certificate_is_named() -> None:
