@@ -30,7 +30,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from control_plane.errors import ConfigurationError, FailedPrecondition, InvalidArgument
 from control_plane.nodes import LiveStream
 from control_plane.server.discovery.methods import SERVICES
-from control_plane.server.library import ResourceServer, resource_of
+from control_plane.server.library import MOST_NAMES, MOST_STREAMS, ResourceServer, resource_of
 from control_plane.server.limits import ServerLimits
 from control_plane.server.resources import snapshot_of
 from control_plane.xds.delivery import ConfigStatus
@@ -48,7 +48,7 @@ from control_plane.xds.resource_type import (
     AfterNack,
     ResourceType,
 )
-from tests.server.documents import documented, serving
+from tests.server.documents import DOCUMENT, documented, serving
 from tests.server.world import Counting, names
 from tests.unit.server_security.still_clock import StillClock
 from tests.waiting import eventually
@@ -566,6 +566,24 @@ class Listening(Counting):
     def told(self, live: LiveStream, events: Sequence[Event]) -> None:
         """Keep it."""
         self.heard += [(live.number, event) for event in events]
+
+
+def test_the_documents_limits_are_those_of_the_server() -> None:
+    """By the arguments that set them, with their defaults if limits are given and if not."""
+    text = DOCUMENT.read_text("utf-8")
+    rows = re.findall(r"^\| .* \| `(\w+)([^`]*)`.* \| ([\d,]+) \| ([\d,]+) \|$", text, re.MULTILINE)
+    own = ServerLimits()
+    shown = {
+        name: (int(without.replace(",", "")), int(with_them.replace(",", "")))
+        for name, _, without, with_them in rows
+    }
+
+    assert shown == {
+        "stream": (MOST_NAMES, own.stream.names),
+        "streams_per_node": (MOST_STREAMS, own.streams_per_node),
+        "new_streams_per_node_and_minute": (MOST_STREAMS, own.new_streams_per_node_and_minute),
+    }
+    assert rows[0][1] == "=StreamLimits(names=...)"
 
 
 async def test_the_documents_metrics_count(capsys: pytest.CaptureFixture[str]) -> None:
