@@ -32,7 +32,7 @@ _SYSTEMS = click.Choice(["linux", "windows"])
     usage=[
         (
             "APP [-s SPACE] [-o ORG] [--port PORT]... [--protocol PROTOCOL] [--c2c-port PORT] "
-            "[--ssh] [--health-check-type TYPE]"
+            "[--ssh] [--os OS] [--health-check-type TYPE] [--guid GUID] [--output json]"
         )
     ],
     examples=[
@@ -114,7 +114,8 @@ def create_app(  # noqa: PLR0913 - one argument an option
     usage=[
         (
             "APP [-s SPACE] [-o ORG] [--name NAME] [--port PORT]... [--protocol PROTOCOL] "
-            "[--[no-]ssh] [--health-check-type TYPE]"
+            "[--c2c-port PORT] [--ssh | --no-ssh] [--os OS] [--health-check-type TYPE] "
+            "[--output json]"
         )
     ],
     examples=[

@@ -84,8 +84,11 @@ _force_option = click.option(
 @command(
     "ca prepare",
     usage=[
-        "[--ca-cert FILE --ca-key FILE [--allow-uncrossed]] [--wait] [--timeout DURATION]",
-        "--undo [--force] [--wait] [--timeout DURATION]",
+        (
+            "[--ca-cert FILE --ca-key FILE [--allow-uncrossed]] [--wait] [--timeout DURATION] "
+            "[--output json]"
+        ),
+        "--undo [--force] [--wait] [--timeout DURATION] [--output json]",
     ],
     examples=["--wait", "--ca-cert /etc/c2c/new.pem --ca-key /etc/c2c/new.key", "--undo"],
     tip=[
@@ -170,7 +173,10 @@ def _undo_prepare(*, force: bool, timeout: timedelta | None) -> None:
 
 @command(
     "ca activate",
-    usage=["[--wait] [--timeout DURATION] [--force]", "--undo [--force]"],
+    usage=[
+        "[--wait] [--timeout DURATION] [--force] [--output json]",
+        "--undo [--force] [--output json]",
+    ],
     examples=["--wait", "--undo"],
     tip=[
         "Every certificate is issued anew within a minute or so. Clients that trust either CA can",
@@ -214,7 +220,7 @@ def ca_activate(*, undo: bool, force: bool, is_waiting: bool, timeout: timedelta
 
 @command(
     "ca retire",
-    usage=["[--wait] [--timeout DURATION] [--force]"],
+    usage=["[--wait] [--timeout DURATION] [--force] [--output json]"],
     examples=["--wait --timeout 1h"],
     tip=[
         "There is no way back: the key of the old CA is destroyed, and nobody trusts it any more.",

@@ -42,7 +42,10 @@ _LONGEST_PAUSE = 1.0
 @command(
     "events",
     usage=[
-        "[APP | APP/INDEX | --all] [-s SPACE] [-o ORG] [--kind KIND]... [--count NUMBER]",
+        (
+            "[APP | APP/INDEX | --all] [-s SPACE] [-o ORG] [--kind KIND]... [--count NUMBER] "
+            "[--output json]"
+        ),
     ],
     examples=["", "app-b --kind issued --kind served", "app-b/0", "--all --output json"],
     tip=[

@@ -71,8 +71,11 @@ class _Look:
 @command(
     "wait",
     usage=[
-        "[APP] [--for acked|served|ready] [--instances NUMBER] [--timeout DURATION]",
-        "APP/INDEX [--for acked|served|ready] [--timeout DURATION]",
+        (
+            "[APP] [--for acked|served|ready] [--instances NUMBER] [--timeout DURATION] "
+            "[--output json]"
+        ),
+        "APP/INDEX [--for acked|served|ready] [--timeout DURATION] [--output json]",
     ],
     examples=["app-b", "app-b --instances 3 --timeout 1m", "app-b/0", "--for acked"],
     tip=[

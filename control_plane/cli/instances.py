@@ -83,7 +83,7 @@ def _found(client: Client, app_name: str | None) -> list[instance_pb2.Instance]:
 
 @command(
     "register-instance",
-    usage=["APP --address IP [--app-address IP] [--guid GUID] [-s SPACE] [-o ORG]"],
+    usage=["APP --address IP [--app-address IP] [--guid GUID] [-s SPACE] [-o ORG] [--output json]"],
     examples=["app-b --address 127.0.1.1"],
     tip=[
         "A sidecar registers its instance by itself when it enrols with a join token. This is for",

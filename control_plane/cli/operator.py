@@ -30,7 +30,7 @@ from control_plane.store.files import write_together
 
 @command(
     "issue-operator-cert",
-    usage=["NAME [--ttl DURATION] [--dir DIR] [-f]"],
+    usage=["NAME [--ttl DURATION] [--dir DIR] [-f] [--output json]"],
     examples=["alice", "alice --ttl 8h --dir ~/.c2c"],
     tip=[
         "Writes NAME.pem, NAME.key and NAME-ca.pem, for a server with --admin-address. Whoever has",

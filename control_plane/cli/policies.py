@@ -33,7 +33,10 @@ from control_plane.cli.tables import print_records, print_table, record, with_ro
     usage=[
         "[SOURCE_APP | --source SOURCE_APP | --all] [-s SPACE] [-o ORG] [--output json]",
         "--destination DESTINATION_APP [-s SPACE] [-o ORG] [--output json]",
-        "SOURCE_APP --destination DESTINATION_APP [-s SOURCE_SPACE] [-o SOURCE_ORG]",
+        (
+            "SOURCE_APP --destination DESTINATION_APP [-s SOURCE_SPACE] [-o SOURCE_ORG] "
+            "[--output json]"
+        ),
     ],
     examples=["", "--source frontend", "--destination backend", "frontend --destination backend"],
     see_also=["add-network-policy", "apps", "remove-network-policy"],

@@ -26,7 +26,7 @@ from control_plane.cli.tables import print_records, record
 Function = TypeVar("Function", bound=Callable[..., object])
 
 _ENDS = "SOURCE_APP DESTINATION_APP [-s DESTINATION_SPACE [-o DESTINATION_ORG]]"
-_WAIT = "[--wait committed|acked|served] [--timeout DURATION]"
+_WAIT = "[--wait committed|acked|served] [--timeout DURATION] [--output json]"
 
 
 def _policy_options(function: Function) -> Function:

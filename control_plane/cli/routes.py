@@ -19,7 +19,7 @@ from control_plane.cli.tables import print_records, print_table, record
 
 _CHANGE_USAGE = (
     "APP DOMAIN --hostname HOSTNAME [-s SPACE] [-o ORG] [--wait committed|acked|served] "
-    "[--timeout DURATION]"
+    "[--timeout DURATION] [--output json]"
 )
 
 

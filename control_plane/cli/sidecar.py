@@ -59,7 +59,10 @@ def _option(flag: str, text: str, **attributes: Any) -> Callable[[Function], Fun
     "sidecar",
     usage=[
         "--server HOST:PORT --token TOKEN (--fingerprint HEX | --ca-file PEM) --address IP|auto",
-        "... [--app-address IP] [--app-port PORT]... [--envoy PATH] [--dir DIR] [-- APP COMMAND]",
+        (
+            "... [--app-address IP] [--app-port PORT]... [--envoy PATH] [--dir DIR] [options] "
+            "[-- APP COMMAND]"
+        ),
     ],
     examples=[
         "--server 10.0.0.5:18001 --address auto",

@@ -45,7 +45,12 @@ def trust_bundle() -> None:
 
 @command(
     "join-token",
-    usage=["APP [--ttl DURATION] [--uses NUMBER] [--address-range CIDR] [-s SPACE] [-o ORG]"],
+    usage=[
+        (
+            "APP [--ttl DURATION] [--uses NUMBER] [--address-range CIDR] [-s SPACE] [-o ORG] "
+            "[--output json]"
+        )
+    ],
     examples=["app-b", "app-b --ttl 1h --uses 10 --address-range 10.255.0.0/16 --output json"],
     tip=["The token is shown only this once. Whoever has it can enrol as an instance of the app."],
     see_also=["instances", "join-tokens", "revoke-join-tokens", "sidecar", "trust-bundle"],

@@ -102,6 +102,24 @@ def test_every_option_says_what_it_means(name: str) -> None:
         assert set(re.findall(r"(?<![\w-])--?[a-z][a-z0-9-]*", usage)) <= known
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_the_usage_shows_every_option(name: str) -> None:
+    """But those of all commands, one that repeats an argument, and what [options] stands for."""
+    made = loaded(name)
+    common = {flag for each in program.params for flag in each.opts}
+    shown = set(re.findall(r"(?<![\w-])--?[a-z][a-z0-9-]*", " ".join(made.usage)))
+    missing = [
+        each.opts
+        for each in made.params
+        if isinstance(each, click.Option)
+        and shown.isdisjoint(each.opts)
+        and common.isdisjoint(each.opts)
+        and not (each.help or "").endswith("as a flag")
+    ]
+
+    assert missing == [] or "[options]" in " ".join(made.usage)
+
+
 def test_what_each_step_of_a_rotation_waits_for_is_told() -> None:
     """It is another thing for each, and before the step or after it."""
     help_of = {
