@@ -8,11 +8,15 @@ import re
 import sys
 from pathlib import Path
 
+import pytest
+
 from control_plane.api.v1 import instance_pb2, instance_pb2_grpc, trust_pb2, trust_pb2_grpc
 from control_plane.ca import read_certificate
 from control_plane.names import InstanceGuid
+from control_plane.settings.retired import CA_FILE
 from tests.envoy.harness import envoy_binary, start_envoy, unique_address, until
 from tests.needs import need_command
+from tests.security.test_ca_rotation import below, own_root
 from tests.security.world import control_plane
 from tests.sidecar.platform import Platform
 from tests.waiting import output
@@ -50,6 +54,9 @@ async def typed(
         "ADDRESS": instance.address,
         "DIR": str(directory),
         "XDS": xds or str(cf.running.xds_address),
+        "CA_CERT": str(cf.settings.ca_cert or cf.settings.data_dir / CA_FILE),
+        "CA_KEY": str(cf.settings.ca_key or cf.settings.data_dir / CA_FILE),
+        "TRUST": str(directory / "trust.pem"),
         "OLD": str(directory / "identity"),
         "NEW": str(directory / "identity-2"),
     }
@@ -64,11 +71,15 @@ async def typed(
     return f"{process.returncode}: {out.decode()}" if process.returncode else ""
 
 
-async def test_an_envoy_of_a_registered_instance_connects_and_is_renewed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_own", [False, True], ids=["embedded CA", "intermediate of an own PKI"])
+async def test_an_envoy_of_a_registered_instance_connects_and_is_renewed(
+    tmp_path: Path, *, is_own: bool
+) -> None:
     """The commands make all that Envoy needs, with the server's real port, and another identity."""
     make, renew = scripts()
     need_command("openssl", "openssl")
-    async with control_plane(tmp_path) as cf:
+    settings = below(own_root(), tmp_path, "own")[1] if is_own else {}
+    async with control_plane(tmp_path, **settings) as cf:
         await cf.create_app("shop")
         instance = await registered(cf, unique_address())
         assert await typed(cf, instance, tmp_path / "envoy", make) == ""
