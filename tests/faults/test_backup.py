@@ -115,11 +115,18 @@ async def test_a_backup_is_never_mixed_with_an_older_one(tmp_path: Path) -> None
     assert [each.name for each in backup.iterdir()] == [ROTATION_FILE]
 
 
-@pytest.mark.parametrize("has_database", [True, False])
+@pytest.mark.parametrize(
+    ("has_database", "is_new"),
+    [(True, False), (True, True), (False, False)],
+    ids=["a backup", "on a new machine", "no backup"],
+)
 async def test_a_service_without_a_backup_keeps_what_it_has(
-    tmp_path: Path, *, has_database: bool
+    tmp_path: Path, *, has_database: bool, is_new: bool
 ) -> None:
-    """The commands may be typed in another directory than that of the backup."""
+    """The commands may be typed in another directory than that of the backup.
+
+    Where there is a backup they bring it back, also where there was no control plane before.
+    """
     data, backup = tmp_path / "data", tmp_path / "backup"
     for each in (data, backup):
         each.mkdir()
@@ -127,6 +134,8 @@ async def test_a_service_without_a_backup_keeps_what_it_has(
         (each / DATABASE_FILE).write_text(each.name)
     if not has_database:
         (backup / DATABASE_FILE).unlink()
+    if is_new:
+        shutil.rmtree(data)
     as_root = RESTORE.replace("--owner c2c --group c2c ", "")
 
     code = await typed(f"systemctl() {{ echo $1 >>{tmp_path}/log; }}; {as_root}", data)
