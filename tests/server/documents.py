@@ -16,12 +16,16 @@ from tests.waiting import eventually
 DOCUMENT = Path(__file__).parents[2] / "docs" / "library.md"
 
 
-def documented(text: str) -> dict[str, Any]:
-    """Run the one example in which a text occurs; return what it defines."""
-    blocks = re.findall(
+def examples() -> list[str]:
+    """Return all Python that the document shows."""
+    return re.findall(
         r"^```python\n(.*?)^```", DOCUMENT.read_text("utf-8"), re.DOTALL | re.MULTILINE
     )
-    (code,) = (each for each in blocks if text in each)
+
+
+def documented(text: str) -> dict[str, Any]:
+    """Run the one example in which a text occurs; return what it defines."""
+    (code,) = (each for each in examples() if text in each)
     defined: dict[str, Any] = {"__name__": "example"}
     exec(compile(code, DOCUMENT, "exec"), defined)  # noqa: S102 - what it is about
     return defined

@@ -48,7 +48,7 @@ from control_plane.xds.resource_type import (
     AfterNack,
     ResourceType,
 )
-from tests.server.documents import DOCUMENT, documented, serving
+from tests.server.documents import DOCUMENT, documented, examples, serving
 from tests.server.world import Counting, names
 from tests.unit.server_security.still_clock import StillClock
 from tests.waiting import eventually
@@ -566,6 +566,21 @@ class Listening(Counting):
     def told(self, live: LiveStream, events: Sequence[Event]) -> None:
         """Keep it."""
         self.heard += [(live.number, event) for event in events]
+
+
+def test_the_documents_examples_have_types(tmp_path: Path) -> None:
+    """Whoever copies one can check it as strictly as the document says."""
+    for number, code in enumerate(examples()):
+        (tmp_path / f"example_{number}.py").write_text(code)
+    checked = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "--cache-dir", tmp_path / "cache", tmp_path],
+        cwd=DOCUMENT.parents[1],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert checked.stdout.startswith("Success"), checked.stdout + checked.stderr
 
 
 def test_the_documents_limits_are_those_of_the_server() -> None:
