@@ -82,7 +82,10 @@ def revoke_operator_cert(name: str | None, *, serial: str | None) -> None:
             "somebody shows one"
         )
     if wants_json():
-        print_records([{**record(each), "revision": answer.revision} for each in answer.revoked])
+        outcome = {"already": not answer.revoked, "revision": answer.revision}
+        # As its siblings do, the command prints an object even if it found nothing to revoke.
+        asked = operator_pb2.OperatorCertificate(name=name or "", serial=serial or "")
+        print_records([{**record(each), **outcome} for each in answer.revoked or [asked]])
         return
     if not answer.revoked:
         tell(f"No such certificate was valid: see '{shows}'.")

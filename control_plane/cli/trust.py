@@ -193,7 +193,8 @@ def revoke_join_tokens(app_name: str, *, guid: str | None) -> None:
         stub = join_token_pb2_grpc.JoinTokenServiceStub(client.channel)
         answer = client.change(stub.RevokeJoinTokens, request, shows)
     if wants_json():
-        print_records([{"revoked": answer.revoked, "revision": answer.revision}])
+        outcome = {"already": not answer.revoked, "revision": answer.revision}
+        print_records([{"revoked": answer.revoked, **outcome}])
         return
     if answer.revoked:
         tell(f"Join tokens revoked: {answer.revoked}")

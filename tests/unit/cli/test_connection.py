@@ -336,6 +336,28 @@ def test_operators_are_listed_and_revoked(
     assert as_alice(operator, "apps").code == 0
 
 
+def test_revoked_operators_for_programs(
+    operator: tuple[ControlPlane, Path], tmp_path: Path
+) -> None:
+    """They read an object for each; if there was none, one with what was asked for."""
+    running, _ = operator
+    data_dir = {"C2C_DATA_DIR": str(running.admin_socket.parent)}
+    assert run_c2c("issue-operator-cert", "ivan", "--dir", str(tmp_path), **data_dir).code == 0
+    known = run_c2c("operator-certs", "--output", "json", **data_dir).json()
+    (ivan,) = (each for each in known if each["name"] == "ivan")
+
+    (revoked,) = run_c2c("revoke-operator-cert", "ivan", "--output", "json", **data_dir).json()
+    assert revoked["revoked_at"]
+    assert revoked.pop("revision") > 0
+    assert revoked == {**ivan, "revoked_at": revoked["revoked_at"], "already": False}
+    for name, serial in (("ivan", ""), ("", ivan["serial"])):
+        words = ("revoke-operator-cert", *([name] if name else ["--serial", serial]))
+        (found,) = run_c2c(*words, "--output", "json", **data_dir).json()
+        assert found.keys() == {*ivan, "already", "revision"}
+        assert found["already"] is True
+        assert (found["name"], found["serial"], found["revoked_at"]) == (name, serial, None)
+
+
 def test_who_can_be_revoked_is_completed(
     operator: tuple[ControlPlane, Path], tmp_path: Path
 ) -> None:
