@@ -20,6 +20,7 @@ from control_plane.cli.globals import connection_options, target_options
 from control_plane.cli.instance_name import require_instance
 from control_plane.cli.name_completion import complete_instance
 from control_plane.cli.output import warn
+from control_plane.cli.streams import require_output
 from control_plane.envoy.bootstrap import XdsIdentity, render
 from control_plane.names import shown
 from control_plane.settings import SocketAddress
@@ -58,6 +59,7 @@ from control_plane.settings.values import read_server_address
 def bootstrap(instance: str, *, xds_server: SocketAddress | None, directory: Path) -> None:
     """Print the bootstrap configuration of an instance's Envoy."""
     admin_socket = _admin_socket(directory)
+    require_output()
     with connect() as client:
         found = require_instance(client, instance)
         trust = client.call(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import click
@@ -12,11 +14,13 @@ from control_plane.cli import kinds
 from control_plane.cli.about_app import about_app
 from control_plane.cli.client import connect
 from control_plane.cli.command import command
+from control_plane.cli.errors import Failed
 from control_plane.cli.globals import all_option, connection_options, target, target_options
 from control_plane.cli.inspect_moments import ago, ahead
 from control_plane.cli.name_completion import complete_app
 from control_plane.cli.output import begin, named, ok, output_option, tell, wants_json, warn
 from control_plane.cli.progress import duration_of
+from control_plane.cli.streams import require_output
 from control_plane.cli.tables import print_fields, print_records, print_table, record, spaces_of
 from control_plane.settings import UNKNOWN_HOST
 
@@ -32,6 +36,7 @@ from control_plane.settings import UNKNOWN_HOST
 @connection_options
 def trust_bundle() -> None:
     """Print the CA certificates that clients have to trust."""
+    require_output()
     with connect() as client:
         answer = client.call(
             trust_pb2_grpc.TrustServiceStub(client.channel).GetTrustBundle,
@@ -77,6 +82,7 @@ def join_token(app_name: str, *, ttl: timedelta, uses: int, address_range: str |
     """Create a token with which an instance can enrol."""
     where = target()
     begin(f"Creating join token for app {named(app_name)} in {where}")
+    require_output()
     request = join_token_pb2.CreateJoinTokenRequest(
         app=app_name,
         space=where.space,
@@ -86,9 +92,24 @@ def join_token(app_name: str, *, ttl: timedelta, uses: int, address_range: str |
         address_range=address_range or "",
     )
     with connect() as client:
-        made = client.change(
-            join_token_pb2_grpc.JoinTokenServiceStub(client.channel).CreateJoinToken, request, None
-        )
+        stub = join_token_pb2_grpc.JoinTokenServiceStub(client.channel)
+        made = client.change(stub.CreateJoinToken, request, None)
+        try:
+            _show(made, address_range)
+            sys.stdout.flush()
+        except OSError:
+            # Nobody has the token, so it should not remain good for whoever finds it. (Without a
+            # GUID, from an older server, all tokens of the app would be revoked.)
+            if made.guid:
+                revocation = join_token_pb2.RevokeJoinTokensRequest(
+                    app=app_name, space=where.space, org=where.org, guid=made.guid
+                )
+                with suppress(Failed):  # then it ends by itself
+                    client.change(stub.RevokeJoinTokens, revocation, None)
+            raise
+
+
+def _show(made: join_token_pb2.CreateJoinTokenResponse, address_range: str | None) -> None:
     if made.server.startswith(f"{UNKNOWN_HOST}:"):
         warn(
             f"{UNKNOWN_HOST} stands for a name or an address of the server: start 'c2c serve' "

@@ -75,6 +75,36 @@ def test_an_output_that_was_closed(world: ControlPlane) -> None:
     assert run(">&- 2>&- <&-", "app", "pineapple", data_dir=data_dir) == (1, "", "")
 
 
+def test_an_output_that_is_all_that_a_command_is_for(world: ControlPlane) -> None:
+    """Where it was closed the command fails, and makes nothing that nobody could get."""
+    data_dir = world.socket.parent
+    run("", "create-app", "app-b", data_dir=data_dir)
+    run("", "register-instance", "app-b", "--address", "127.0.1.1", data_dir=data_dir)
+
+    for words in ("join-token app-b", "trust-bundle", "bootstrap app-b/0"):
+        for output in ([], ["--output", "json"])[: 1 if words.startswith("bootstrap") else 2]:
+            ran = run(">&-", *words.split(), *output, data_dir=data_dir)
+            assert ran == (1, "", "Cannot use standard output: Bad file descriptor\n")
+    assert run("", "join-tokens", "--output", "json", data_dir=data_dir)[1] == "[]\n"
+
+
+@pytest.mark.parametrize("output", ["table", "json"])
+def test_a_join_token_that_cannot_be_printed(world: ControlPlane, output: str) -> None:
+    """It is worthless, since whoever asked for it does not have it; other tokens stay."""
+    data_dir = world.socket.parent
+    run("", "create-app", "app-b", data_dir=data_dir)
+    run("", "join-token", "app-b", data_dir=data_dir)
+    before = run("", "join-tokens", "--output", "json", data_dir=data_dir)
+
+    assert run(">/dev/full", "join-token", "app-b", "--output", output, data_dir=data_dir) == (
+        1,
+        "",
+        FULL,
+    )
+
+    assert run("", "join-tokens", "--output", "json", data_dir=data_dir) == before
+
+
 def test_an_input_that_was_closed(world: ControlPlane) -> None:
     """No command reads from it, and one that would ask a person finds that there is none."""
     data_dir = world.socket.parent
