@@ -14,7 +14,7 @@ from control_plane.api.v1 import inspection_pb2, inspection_pb2_grpc
 from control_plane.cli.client import connect
 from control_plane.cli.command import command
 from control_plane.cli.errors import capitalised
-from control_plane.cli.globals import connection_options, pasted, target, target_options
+from control_plane.cli.globals import Target, connection_options, pasted, target, target_options
 from control_plane.cli.name_completion import complete_app_or_instance
 from control_plane.cli.output import (
     begin,
@@ -118,12 +118,22 @@ def _print(chain: inspection_pb2.Chain, *, is_one_of_several: bool) -> None:
     if help_ := ": ".join(filter(None, (chain.missing.advice, helps))):
         tell(f"TIP: {help_}")
     elif chain.complete:
+        if any(each.state == inspection_pb2.LINK_STATE_UNKNOWN for each in chain.links):
+            tell(f"TIP: see what is known of its instances: {_status(chain)}")
         # If calls fail all the same, the cause is one of these.
         asks, room = printable(chain.source) or "the caller", terminal_width()
         unseen = (
             f"Not looked at: firewalls in between, which resolver {asks} asks, the app's answers"
         )
         click.echo(unseen if room is None else wrapped(unseen, room, ""))
+
+
+def _status(chain: inspection_pb2.Chain) -> str:
+    """Return the command that shows the instances of the destination."""
+    here = target()
+    # An older server names no space.
+    there = Target(chain.destination_org or here.org, chain.destination_space or here.space)
+    return there.command("status", chain.destination)
 
 
 def _named(app: str, org: str, space: str) -> str:

@@ -198,6 +198,19 @@ async def test_certificate_not_acked(tmp_path: Path) -> None:
         assert unknown == {"app", "isolation"}  # there is no sidecar to tell
 
 
+async def test_what_is_unknown(tmp_path: Path) -> None:
+    """If nobody can tell whether a link holds, the command is named that shows what is known."""
+    async with world.scene(tmp_path) as here, here.envoy():
+        await _reached_by_a_stranger(here)
+        ran = await c2c(here.cf, "why", "stranger", "app-b")
+
+    assert (ran.code, ran.err) == (0, "")
+    assert (
+        "   unknown  app          no sidecar tells whether app-b/0 accepts connections\n" in ran.out
+    )
+    assert "\n\nTIP: see what is known of its instances: c2c status app-b\nNot looked" in ran.out
+
+
 async def test_certificate_not_served(tmp_path: Path) -> None:
     """An Envoy that does not serve what it ACKed is not waited for: somebody has to look at it."""
     async with world.scene(tmp_path) as here, here.envoy():
