@@ -17,7 +17,7 @@ from control_plane.nodes import Nodes
 from control_plane.reconciler.membership.status import Word
 from control_plane.reconciler.served.attestation import Attestation
 
-_SILENT = "its sidecar reports no more, and renews no identity: restart it"
+_SILENT = "its sidecar reports no more, and renews no identity: restart it, unless it is cut off"
 
 _ENVOYLESS = (
     "it counts as gone, because its Envoy is not connected, although its sidecar reports: the "

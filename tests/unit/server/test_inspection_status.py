@@ -138,7 +138,7 @@ async def test_a_sidecar_that_reports_no_more_is_an_alarm() -> None:
     assert list(_status(scene).alarms) == []
 
     await scene.clock.advance(3 * REPORT_SECONDS[0])
-    silent = "its sidecar reports no more, and renews no identity: restart it"
+    silent = "its sidecar reports no more, and renews no identity: restart it, unless it is cut off"
     assert list(_status(scene).alarms) == [silent]
     assert _counted(scene) == {"sidecar_silent": 1}
     for live in scene.nodes.streams(B0):
