@@ -46,7 +46,7 @@ _SYSTEMS = click.Choice(["linux", "windows"])
     ],
     see_also=["apps", "join-token", "map-route", "update-app"],
 )
-@click.argument("app_name", metavar="APP")
+@click.argument("app_name", metavar="APP", type=kinds.NAME)
 @click.option(
     "--port", "ports", type=kinds.APP_PORTS, multiple=True, help=f"{_PORTS} (Default: 8080)"
 )
@@ -126,7 +126,7 @@ def create_app(  # noqa: PLR0913 - one argument an option
     tip=["The app's instances follow without a restart. What you do not name stays as it is."],
     see_also=["app", "create-app"],
 )
-@click.argument("app_name", metavar="APP", shell_complete=complete_app)
+@click.argument("app_name", metavar="APP", type=kinds.NAME, shell_complete=complete_app)
 @click.option("--name", "new_name", help="A new name")
 @click.option("--port", "ports", type=kinds.APP_PORTS, multiple=True, help=_PORTS)
 @click.option(
@@ -185,7 +185,7 @@ def update_app(  # noqa: PLR0913 - one argument an option
     ],
     see_also=["apps", "remove-instance", "unmap-route"],
 )
-@click.argument("app_name", metavar="APP", shell_complete=complete_app)
+@click.argument("app_name", metavar="APP", type=kinds.NAME, shell_complete=complete_app)
 @click.option("-f", "force", is_flag=True, help="Do not ask for confirmation")
 @target_options
 @output_option

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from control_plane.api.v1 import app_pb2, app_pb2_grpc, instance_pb2, instance_pb2_grpc
+from control_plane.cli import kinds
 from control_plane.cli.client import connect
 from control_plane.cli.command import command
 from control_plane.cli.globals import all_option, connection_options, target, target_options
@@ -52,7 +53,7 @@ def apps() -> None:
     examples=["app-b"],
     see_also=["apps", "instances", "update-app"],
 )
-@click.argument("app_name", metavar="APP", shell_complete=complete_app)
+@click.argument("app_name", metavar="APP", type=kinds.NAME, shell_complete=complete_app)
 @target_options
 @output_option
 @connection_options

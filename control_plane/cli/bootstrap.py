@@ -41,7 +41,7 @@ from control_plane.settings.values import read_server_address
     ],
     see_also=["instances", "register-instance", "sidecar"],
 )
-@click.argument("instance", metavar="INSTANCE", shell_complete=complete_instance)
+@click.argument("instance", metavar="INSTANCE", type=kinds.NAME, shell_complete=complete_instance)
 @click.option(
     "--xds-server",
     type=kinds.SERVER,

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import click
 
 from control_plane.api.v1 import app_pb2, app_pb2_grpc, instance_pb2, instance_pb2_grpc
+from control_plane.cli import kinds
 from control_plane.cli.about_app import about_app, asked_for
 from control_plane.cli.client import Client, connect
 from control_plane.cli.command import command
@@ -92,7 +93,7 @@ def _found(client: Client, app_name: str | None) -> list[instance_pb2.Instance]:
     ],
     see_also=["bootstrap", "instances", "join-token"],
 )
-@click.argument("app_name", metavar="APP", shell_complete=complete_app)
+@click.argument("app_name", metavar="APP", type=kinds.NAME, shell_complete=complete_app)
 @click.option("--address", required=True, help="Where other instances reach its Envoy")
 @click.option("--app-address", help="Where its Envoy reaches the app (Default: 127.0.0.1)")
 @click.option("--guid", help="The instance's GUID, if it has one already")
@@ -139,7 +140,7 @@ def register_instance(
     ],
     see_also=["delete-app", "instances", "join-token"],
 )
-@click.argument("instance", metavar="INSTANCE", shell_complete=complete_instance)
+@click.argument("instance", metavar="INSTANCE", type=kinds.NAME, shell_complete=complete_instance)
 @target_options
 @output_option
 @connection_options

@@ -38,7 +38,7 @@ from control_plane.store.files import write_together
     ],
     see_also=["operator-certs", "revoke-operator-cert", "serve", "trust-bundle"],
 )
-@click.argument("name", metavar="NAME")
+@click.argument("name", metavar="NAME", type=kinds.NAME)
 @click.option(
     "--ttl", type=kinds.OPERATOR_TIME, default="30d", help="How long it is valid (Default: 30d)"
 )

@@ -55,7 +55,9 @@ def operator_certs() -> None:
     ],
     see_also=["issue-operator-cert", "operator-certs"],
 )
-@click.argument("name", metavar="NAME", required=False, shell_complete=complete_operator)
+@click.argument(
+    "name", metavar="NAME", required=False, type=kinds.NAME, shell_complete=complete_operator
+)
 @click.option(
     "--serial",
     type=kinds.NAME,

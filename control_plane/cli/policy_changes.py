@@ -33,10 +33,13 @@ def _policy_options(function: Function) -> Function:
     """Give a command the options that name a policy, except protocol and ports."""
     for decorate in reversed(
         (
-            click.argument("source", metavar="SOURCE_APP", shell_complete=complete_app),
+            click.argument(
+                "source", metavar="SOURCE_APP", type=kinds.NAME, shell_complete=complete_app
+            ),
             click.argument(
                 "destination",
                 metavar="DESTINATION_APP",
+                type=kinds.NAME,
                 shell_complete=complete_app,
                 required=False,
             ),

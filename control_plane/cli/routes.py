@@ -76,7 +76,7 @@ def routes(app_name: str | None) -> None:
     ],
     see_also=["add-network-policy", "routes", "unmap-route"],
 )
-@click.argument("app_name", metavar="APP", shell_complete=complete_app)
+@click.argument("app_name", metavar="APP", type=kinds.NAME, shell_complete=complete_app)
 @click.argument("domain", metavar="DOMAIN", type=kinds.NAME)
 @click.option("--hostname", "-n", required=True, help="First label of the internal route")
 @wait_options
@@ -120,7 +120,7 @@ def map_route(app_name: str, domain: str, *, hostname: str, wait: str, timeout: 
     tip=["The name stops resolving to the app first; then its certificates lose it."],
     see_also=["map-route", "routes"],
 )
-@click.argument("app_name", metavar="APP", shell_complete=complete_app)
+@click.argument("app_name", metavar="APP", type=kinds.NAME, shell_complete=complete_app)
 @click.argument("domain", metavar="DOMAIN", type=kinds.NAME)
 @click.option("--hostname", "-n", required=True, help="First label of the internal route")
 @wait_options

@@ -60,7 +60,7 @@ def trust_bundle() -> None:
     tip=["The token is shown only this once. Whoever has it can enrol as an instance of the app."],
     see_also=["instances", "join-tokens", "revoke-join-tokens", "sidecar", "trust-bundle"],
 )
-@click.argument("app_name", metavar="APP", shell_complete=complete_app)
+@click.argument("app_name", metavar="APP", type=kinds.NAME, shell_complete=complete_app)
 @click.option(
     "--ttl", type=kinds.TOKEN_TIME, default="10m", help="How long it is valid (Default: 10m)"
 )
@@ -194,7 +194,7 @@ def join_tokens(app_name: str | None) -> None:
     ],
     see_also=["join-token", "join-tokens", "remove-instance"],
 )
-@click.argument("app_name", metavar="APP", shell_complete=complete_app)
+@click.argument("app_name", metavar="APP", type=kinds.NAME, shell_complete=complete_app)
 @click.option(
     "--guid", type=kinds.NAME, help="Revoke only this token, see 'c2c join-tokens' (Default: all)"
 )

@@ -51,6 +51,28 @@ USAGE = [
         ("map-route", "app-b", "", "--hostname", "b"),
         "Invalid value for 'DOMAIN': must be a text that is not empty: ''",
     ),
+    (
+        ("add-network-policy", "a", ""),
+        "Invalid value for 'DESTINATION_APP': must be a text that is not empty: ''",
+    ),
+    *(
+        (
+            (command, ""),
+            f"Invalid value for '{what}': must be a text that is not empty: ''",
+        )
+        for command, what in (
+            ("app", "APP"),
+            ("create-app", "APP"),
+            ("update-app", "APP"),
+            ("delete-app", "APP"),
+            ("join-token", "APP"),
+            ("revoke-join-tokens", "APP"),
+            ("bootstrap", "INSTANCE"),
+            ("remove-instance", "INSTANCE"),
+            ("issue-operator-cert", "NAME"),
+            ("revoke-operator-cert", "NAME"),
+        )
+    ),
     (("wait", ""), "Invalid value for 'APP': must be a text that is not empty: ''"),
     (("wait", "--app", ""), "--app: must be a text that is not empty: ''"),
     (("delete-app", "b", "-f", "-s", ""), "--space: must be a text that is not empty: ''"),
