@@ -66,7 +66,7 @@ again later."""
 def anonymous_channel(server: SocketAddress, roots: bytes) -> grpc.aio.Channel:
     """Return a channel on which only the server shows a certificate."""
     tls = grpc.ssl_channel_credentials(roots)
-    return grpc.aio.secure_channel(str(server), tls, CHANNEL_OPTIONS)
+    return grpc.aio.secure_channel(_target(server), tls, CHANNEL_OPTIONS)
 
 
 def instance_channel(server: SocketAddress, credentials: Credentials) -> grpc.aio.Channel:
@@ -75,7 +75,12 @@ def instance_channel(server: SocketAddress, credentials: Credentials) -> grpc.ai
     tls = grpc.ssl_channel_credentials(
         credentials.trust_bundle, identity.key.private_pem(), identity.chain_pem
     )
-    return grpc.aio.secure_channel(str(server), tls, CHANNEL_OPTIONS)
+    return grpc.aio.secure_channel(_target(server), tls, CHANNEL_OPTIONS)
+
+
+def _target(server: SocketAddress) -> str:
+    """Return the server as gRPC reads it: in a URI, in which the % before a zone is quoted."""
+    return f"dns:///{server}".replace("%", "%25")
 
 
 def refusal(error: grpc.aio.AioRpcError) -> InvalidRequest | None:

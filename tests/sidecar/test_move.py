@@ -1,4 +1,4 @@
-"""A control plane that is known by a name: it moves, or the name server does not answer."""
+"""Where a control plane is: behind a name, which may come to mean another place, or in a zone."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from control_plane.cli.main import GRPC_VARIABLES
 from tests.needs import lacks, need_command
-from tests.sidecar import move, silence
+from tests.sidecar import link_local, move, silence
 
 LIMIT_SECONDS = 10.0
 """Some tries at the old address; gRPC by itself asks for a name again after half a minute."""
@@ -38,6 +38,11 @@ def test_a_name_server_that_is_silent_is_not_asked_for_what_the_machine_knows(
     assert _alone(files, silence.__name__, own=["--net"]) < LIMIT_SECONDS
 
 
+def test_a_link_local_address_is_reached_in_its_zone() -> None:
+    """The address without the zone is that of no machine, so both ways to connect keep it."""
+    assert _alone({}, link_local.__name__, own=["--net"]) < LIMIT_SECONDS
+
+
 def _alone(
     files: Mapping[str, Path], module: str, *arguments: str, own: Sequence[str] = ()
 ) -> float:
@@ -48,7 +53,7 @@ def _alone(
         own: what else it has of its own.
     """
     unshare = need_command("unshare", "util-linux")
-    mounts = " && ".join(f"mount --bind {file} {path}" for path, file in files.items())
+    mounts = " && ".join(["true", *(f"mount --bind {file} {path}" for path, file in files.items())])
     python = shlex.quote(sys.executable)
     script = f"{{ {mounts}; }} || exit 77; exec {python} -m {module} {' '.join(arguments)}"
     ran = subprocess.run(

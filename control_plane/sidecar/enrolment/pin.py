@@ -186,7 +186,10 @@ async def _handshake(server: SocketAddress, context: ssl.SSLContext) -> _Handsha
         why = error.reason if isinstance(error, ssl.SSLError) else "the server hung up"
         raise ConnectionResetError(f"no TLS handshake: {why} ({WRONG_PORT})") from error
     try:
-        host, port, *_ = writer.get_extra_info("peername")
+        host, port, *rest = writer.get_extra_info("peername")
+        # Without its zone, which Python tells apart, a link-local address leads nowhere (RFC 4007).
+        if zone := rest[1] if rest else 0:
+            host = f"{host}%{zone}"
         source, *_ = writer.get_extra_info("sockname")
         chain = _presented(writer.get_extra_info("ssl_object"))
         return _Handshake(chain, SocketAddress(host, port), source)
