@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import socket
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
@@ -33,15 +34,30 @@ def _handler(name: str) -> type[BaseHTTPRequestHandler]:
     return Hello
 
 
+def server(listen: str, name: str) -> ThreadingHTTPServer:
+    """Return a server that listens, and has yet to serve.
+
+    Args:
+        listen: ``HOST:PORT``; an IPv6 address is in brackets.
+        name: the name that it answers with.
+    """
+    host, _, port = listen.rpartition(":")
+    is_ipv6 = host.startswith("[")
+
+    class Server(ThreadingHTTPServer):
+        address_family = socket.AF_INET6 if is_ipv6 else socket.AF_INET
+
+    return Server((host[1:-1] if is_ipv6 else host, int(port)), _handler(name))
+
+
 def main() -> None:
     """Serve until killed."""
     parser = argparse.ArgumentParser(description="Answer every GET with a greeting.")
     parser.add_argument("--listen", default="127.0.0.1:8080", metavar="HOST:PORT")
     parser.add_argument("--name", default="app")
     options = parser.parse_args()
-    host, _, port = options.listen.rpartition(":")
-    with ThreadingHTTPServer((host, int(port)), _handler(options.name)) as server:
-        server.serve_forever()
+    with server(options.listen, options.name) as serving:
+        serving.serve_forever()
 
 
 if __name__ == "__main__":
