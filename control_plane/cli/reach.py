@@ -87,7 +87,8 @@ def try_tls(address: SocketAddress, credentials: Credentials, seconds: float | N
     try:
         with (
             _connected(address, patience) as raw,
-            context.wrap_socket(raw, server_hostname=address.host) as tls,
+            # Neither a certificate nor SNI has a name with a final dot (RFC 6066, section 3).
+            context.wrap_socket(raw, server_hostname=address.host.removesuffix(".")) as tls,
         ):
             is_server = ("DNS", SERVER_NAME) in (tls.getpeercert() or {}).get("subjectAltName", ())
             is_greeted = is_server and _is_greeted(tls)

@@ -108,9 +108,14 @@ def read_listen_address(value: object) -> SocketAddress:
 
 
 def read_server_address(value: object) -> SocketAddress:
-    """Return where a server is reached: an IP address or host name, and a port."""
+    """Return where a server is reached: an IP address or host name, and a port.
+
+    A final dot stays, by which a resolver knows that the name is complete (RFC 1034, section 3.1)
+    and tries no search domain.
+    """
     address = _split_address(value, first_port=1)
-    read_host(address.host)
+    name = address.host.removesuffix(".")
+    read_host(address.host if _is_address(name) else name)
     return address
 
 
@@ -134,12 +139,16 @@ def read_host(value: object) -> str:
 def read_server_name(value: object) -> str:
     """Return a name of a server, or an address in the form that its certificate has."""
     host = read_host(value)
-    is_address = ":" in host or host.replace(".", "").isdigit()
     try:
-        return parse_address(host) if is_address else host
+        return parse_address(host) if _is_address(host) else host
     except InvalidArgument:
         rule = "must be a host name, or an address that any client can connect to"
         raise InvalidArgument(f"{rule}: {shown(value)}") from None
+
+
+def _is_address(host: str) -> bool:
+    """Tell an IP address from a host name."""
+    return ":" in host or host.replace(".", "").isdigit()
 
 
 def duration_between(least: timedelta, most: timedelta) -> Reader[timedelta]:

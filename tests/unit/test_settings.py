@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from control_plane.ca import create_authority, new_key_pair
-from control_plane.errors import ConfigurationError
+from control_plane.errors import ConfigurationError, InvalidArgument
 from control_plane.names import shown
 from control_plane.settings import (
     LogFormat,
@@ -33,6 +33,7 @@ from control_plane.settings.values import (
     format_duration,
     read_host,
     read_listen_address,
+    read_server_address,
     size_between,
 )
 from control_plane.store.files import write_private
@@ -693,3 +694,11 @@ def test_what_is_a_risk_is_warned_of() -> None:
 
     assert caution.setting == "unproxied_port_mappings"
     assert "becomes the responsibility of the application developer" in caution.reason
+
+
+def test_a_server_is_reached_by_a_name_that_is_complete() -> None:
+    """The final dot, which keeps a resolver from its search domains, is part of no address."""
+    assert read_server_address("c2c.example.:18001") == SocketAddress("c2c.example.", 18001)
+    for each in ("10.0.0.5.:18001", "[fd00::5.]:18001", "c2c..:18001"):
+        with pytest.raises(InvalidArgument, match="not an IP address or host name"):
+            read_server_address(each)

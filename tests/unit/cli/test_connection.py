@@ -527,6 +527,28 @@ def test_what_is_wrong_with_a_remote_server_is_told(operator: tuple[ControlPlane
         assert as_alice(operator, "apps", server=server).err.endswith(f"{advice}\n")
 
 
+def test_a_final_dot_is_no_part_of_the_name_that_a_server_proves(
+    operator: tuple[ControlPlane, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It only tells a resolver that the name is complete; certificates have none."""
+    running, directory = operator
+    files = Credentials(*(directory / each for each in ("alice.pem", "alice.key", "alice-ca.pem")))
+    there = running.ports.admin_address
+    assert there is not None
+    place = (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (there.host, there.port))
+    asked = []
+
+    def find(host: str, *_: object, **__: object) -> list[object]:
+        asked.append(host)
+        return [place]
+
+    monkeypatch.setattr(socket, "getaddrinfo", find)
+
+    try_tls(SocketAddress(f"{SERVER_NAME}.", there.port), files)
+
+    assert asked == [f"{SERVER_NAME}."]
+
+
 def test_a_server_that_may_come_back_is_told_apart(operator: tuple[ControlPlane, Path]) -> None:
     """Who waits for one tries again where its name is gone, or what stands before it hangs up."""
     _, directory = operator
