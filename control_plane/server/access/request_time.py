@@ -51,22 +51,22 @@ class RequestTime(grpc.aio.ServerInterceptor):
             return None
         method = handler_call_details.method
         if handler.unary_unary is not None:
-            timed = self._unary(handler.unary_unary, method)
+            timed = self._unary_unary(handler.unary_unary, method)
         elif handler.unary_stream is not None:
-            timed = self._streaming(handler.unary_stream, method)
+            timed = self._unary_stream(handler.unary_stream, method)
         elif inspect.isasyncgenfunction(handler.stream_stream):
-            timed = self._stream(handler.stream_stream, method)
+            timed = self._stream_stream(handler.stream_stream, method)
         else:
             return handler  # type: ignore[no-any-return]
         return reading_its_requests(handler, timed)
 
-    def _unary(self, behaviour: Callable[..., Any], method: str) -> Any:  # noqa: ANN401 - as grpc
+    def _unary_unary(self, behaviour: Callable[..., Any], method: str) -> Any:  # noqa: ANN401 - as grpc
         async def timed(_: AsyncIterator[Any], context: Context) -> Any:  # noqa: ANN401 - any message
             return await behaviour(await self._request(context, method), context)
 
         return timed
 
-    def _streaming(self, behaviour: Callable[..., Any], method: str) -> Any:  # noqa: ANN401 - as grpc
+    def _unary_stream(self, behaviour: Callable[..., Any], method: str) -> Any:  # noqa: ANN401 - as grpc
         async def timed(_: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
             request = await self._request(context, method)
             async with aclosing(behaviour(request, context)) as answers:
@@ -75,7 +75,7 @@ class RequestTime(grpc.aio.ServerInterceptor):
 
         return timed
 
-    def _stream(self, behaviour: Callable[..., Any], method: str) -> Any:  # noqa: ANN401 - as grpc
+    def _stream_stream(self, behaviour: Callable[..., Any], method: str) -> Any:  # noqa: ANN401 - as grpc
         async def timed(requests: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
             first = await self._in_time(anext(requests, grpc.aio.EOF), context, method)
             if first is grpc.aio.EOF:
