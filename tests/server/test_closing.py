@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import time
 
 from control_plane.clock import SystemClock
 from control_plane.server.closing import Closing
@@ -16,8 +15,7 @@ from tests.server.world import Counting, resource, served
 from tests.waiting import eventually, output
 from tests.xds_client import PATIENCE, SILENCE, DeltaClient
 
-ROUNDS, SECONDS = 60, 15.0
-"""How often servers are drained, unless the machine is so busy that it takes longer than that."""
+ROUNDS = 60
 
 
 async def test_calls_go_on_until_they_are_cut() -> None:
@@ -64,10 +62,7 @@ def race() -> None:
 
 
 async def _race() -> None:
-    end = time.monotonic() + SECONDS
     for _ in range(ROUNDS):
-        if time.monotonic() > end:
-            break
         counting = Counting()
         async with served() as world:
             world.nodes.observe(counting)
